@@ -1,0 +1,308 @@
+"""The records and abstract classes that rooms and plugins share. Numpy and the standard library only."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]  # (n,) mono, full scale = 1.0
+JsonDict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Mono sound in memory."""
+
+    samples: Samples  # (n,)
+    sample_rate: int  # Hz
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+
+# ---------------------------------------------------------------- text
+
+
+@dataclass(frozen=True)
+class WordSpan:
+    """One written unit (a word, or a Chinese character) and the phones it became."""
+
+    text: str
+    start: int  # first phone of this word in Utterance.phones
+    end: int  # one past its last phone
+
+    # GPT-SoVITS' word2ph is `end - start` per character.
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Text of one language, ready for an engine."""
+
+    language: str
+    normalized: str  # numbers, dates and signs spoken out
+    phones: tuple[str, ...]  # symbols of the inventory that was asked for
+    words: tuple[WordSpan, ...] = ()
+
+
+class TextFrontend(ABC):
+    """Text of one language -> phones of a named inventory. Stateless after construction, safe across threads."""
+
+    language: str
+    inventories: tuple[str, ...]  # e.g. ("kokoro",), later ("kokoro", "gpt_sovits_v2")
+
+    @abstractmethod
+    def analyse(self, text: str, inventory: str) -> Utterance:
+        """Normalise `text` and turn it into phones. Raises InvalidInput("inventory_unknown") for another inventory."""
+
+
+# ---------------------------------------------------------------- backends
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str  # "cpu", "cuda:0", "GPU.0"
+    description: str
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether something can be used on this machine, and why not."""
+
+    usable: bool
+    devices: tuple[Device, ...] = ()
+    version: str = ""
+    reason: str = ""  # empty when usable
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One graph file that a backend can load."""
+
+    path: Path
+    format: str  # "onnx", later "openvino", "tensorrt", "torch"
+    sha256: str = ""  # checked before parsing when given: runtimes do not notice flipped bytes
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    threads: int = 1
+    device: str = "cpu"
+
+
+class Session(ABC):
+    """A loaded graph. One caller at a time."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @abstractmethod
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Execute once; keys of the result are the names in `outputs`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give memory back; idempotent."""
+
+
+class Backend(ABC):
+    """A hardware runtime. Constructing is free, probing cheap, loading explicit."""
+
+    name: str
+    formats: tuple[str, ...]
+
+    @abstractmethod
+    def probe(self) -> Probe: ...
+
+    @abstractmethod
+    def load(self, artifact: Artifact, options: SessionOptions) -> Session:
+        """Verify the digest, build a session. Raises Corrupt, Unavailable."""
+
+
+# ---------------------------------------------------------------- engines and voices
+
+
+@dataclass(frozen=True)
+class VoiceAssets:
+    """What an engine needs to speak one voice version: nothing mutable, nothing of another voice."""
+
+    key: str  # unique and stable per version ("sha256:…" of files and settings); engines may cache by it
+    engine: str
+    files: Mapping[str, Path] = field(default_factory=dict)  # role -> file in the blob store
+    settings: JsonDict = field(default_factory=dict)  # engine's own, JSON
+
+
+@dataclass(frozen=True)
+class StarterVoice:
+    """A voice that an engine brings with it, so that a fresh box can speak."""
+
+    name: str
+    title: str
+    description: str
+    gender: str  # "female" | "male"
+    languages: tuple[str, ...]
+    licence: str
+    attribution: str
+    files: Mapping[str, bytes] = field(default_factory=dict)  # role -> content, filed as blobs at first boot
+    settings: JsonDict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpeakTask:
+    """One clause in one voice. Equal tasks give equal audio on one machine and backend."""
+
+    text: str
+    voice: VoiceAssets
+    language: str = "auto"  # "zh" | "en" | "ja" | "auto" (by script, mixed allowed)
+    speed: float = 1.0  # 0.5 .. 2.0, duration is divided by it
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """A piece of an answer, in order. `timings` (ms per stage) comes with the last chunk of a clause."""
+
+    audio: Audio
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long task is; crosses process borders as one JSON line."""
+
+    stage: str  # stable word, e.g. "fit"; the catalogue has `stage.fit`
+    fraction: float  # 0 .. 1 of the whole task
+    eta_s: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled recording of a dataset."""
+
+    recording_id: str
+    path: Path  # derived, mono, 24 kHz or better
+    transcript: str
+    language: str
+
+
+@dataclass(frozen=True)
+class AdaptTask:
+    """Make a voice from clips. The engine writes only under `work_dir` and may resume from what it finds there."""
+
+    clips: tuple[Clip, ...]
+    work_dir: Path
+    seed: int = 0
+    options: JsonDict = field(default_factory=dict)  # engine's own knobs, e.g. {"steps": 75}
+
+
+@dataclass(frozen=True)
+class AdaptedVoice:
+    """The outcome of an adaptation: files (role -> path under work_dir), settings, and what was measured."""
+
+    files: Mapping[str, Path]
+    settings: JsonDict
+    metrics: JsonDict
+    base: str  # name of the starter voice it grew from, "" if none
+
+
+@dataclass(frozen=True)
+class EngineHost:
+    """What the process around an engine lends it."""
+
+    backends: Mapping[str, Backend]
+    frontends: Mapping[str, TextFrontend]
+    cache_dir: Path  # may be lost at any time; prepared graphs live here by digest
+    threads: int = 1
+
+
+class Engine(ABC):
+    """A model family that speaks."""
+
+    name: str
+    sample_rate: int  # Hz
+    languages: tuple[str, ...]
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Are the weights and libraries here? Cheap, loads nothing."""
+
+    @abstractmethod
+    def starter_voices(self) -> tuple[StarterVoice, ...]:
+        """Voices that come with the engine; may be empty."""
+
+    @abstractmethod
+    def load(self, host: EngineHost) -> None:
+        """Load models; costs seconds. Raises Unavailable, Corrupt."""
+
+    @abstractmethod
+    def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
+        """Speak one clause. Raises InvalidInput for text it cannot pronounce, Cancelled once `cancelled` is set."""
+
+    def can_adapt(self) -> Probe:
+        """Whether this box can clone with this engine (libraries for training present?)."""
+        return Probe(usable=False, reason="this engine does not clone")
+
+    def adapt(self, task: AdaptTask, host: EngineHost, report: Callable[[Progress], None]) -> AdaptedVoice:
+        """Clone. Runs in a child process of its own, may take minutes, resumes from `task.work_dir`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give memory back; idempotent."""
+        return None
+
+
+# ---------------------------------------------------------------- recognition
+
+
+@dataclass(frozen=True)
+class Transcript:
+    text: str
+    language: str
+    confidence: float  # mean token probability, 0 .. 1
+
+
+class Transcriber(ABC):
+    """A speech recogniser."""
+
+    name: str
+    languages: tuple[str, ...]
+
+    @abstractmethod
+    def probe(self) -> Probe: ...
+
+    @abstractmethod
+    def load(self, threads: int) -> None: ...
+
+    @abstractmethod
+    def transcribe(self, audio: Audio, language: str | None = None) -> Transcript:
+        """Write down what is said; `language` None detects it. Any sample rate."""
+
+
+# ---------------------------------------------------------------- quality
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing wrong with a recording: a catalogue code and the figures for its sentences."""
+
+    code: str  # e.g. "snr_too_low"
+    measured: JsonDict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """The verdict on one recording."""
+
+    accepted: bool
+    reasons: tuple[Reason, ...]  # why not
+    warnings: tuple[Reason, ...]  # accepted all the same
+    measures: JsonDict  # duration_s, sample_rate, channels, snr_db, clipped_share, speech_share, dnsmos, …

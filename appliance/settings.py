@@ -1,0 +1,151 @@
+"""Every setting of the box, read once, frozen, handed down in slices.
+
+Layers, later wins: defaults < hardware profile (`firmware-configs/NAME.toml`) < site file (`/etc/voiced/voiced.toml`)
+< environment (`VOICED_…`, `__` for nesting) < command line. Unknown keys are errors. Only the daemon and the CLI build
+`Settings`; nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from appliance.errors import InvalidInput, NotFound
+
+SITE_FILE = Path("/etc/voiced/voiced.toml")
+PROFILE_DIRS = (
+    Path(__file__).resolve().parents[1] / "firmware-configs",  # a checkout
+    Path(__file__).resolve().parent / "firmware-configs",  # an installed wheel
+    Path("/usr/share/voiced/firmware-configs"),
+)
+
+
+class Slice(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpSettings(Slice):
+    """The HTTP doors."""
+
+    host: str = "127.0.0.1"  # loopback until a site decides otherwise
+    port: int = Field(8790, ge=0, le=65535)  # 0 takes a free port and prints it
+    trust_loopback: bool | None = None  # None: trusted unless an admin token was configured
+    max_upload_mb: int = Field(64, ge=1, le=4096)
+    body_timeout_s: float = Field(60.0, gt=0)  # a body that is not complete by then is refused
+    keepalive_s: float = Field(10.0, gt=0, le=60)
+    drain_s: float = Field(20.0, ge=0)  # how long running answers may finish at shutdown
+
+
+class SpeechSettings(Slice):
+    """Synthesis limits and loudness."""
+
+    max_characters: int = Field(5_000, ge=1, le=100_000)
+    max_waiting: int = Field(64, ge=1)  # requests admitted at once; more are answered 503 + Retry-After
+    max_waiting_per_client: int = Field(64, ge=1)  # of them from one client address or token; more are answered 429
+    deadline_s: float = Field(120.0, gt=0)  # one whole request
+    clause_deadline_s: float = Field(60.0, gt=0)  # one clause in the worker; then the worker is replaced
+    target_lufs: float = Field(-18.0, ge=-40, le=-8)
+    peak_dbfs: float = Field(-1.0, ge=-12, le=0)
+
+
+class WorkerSettings(Slice):
+    """Engine worker processes."""
+
+    count: int = Field(1, ge=1, le=16)
+    threads: int = Field(0, ge=0, le=64)  # 0: all cores / count
+    start_timeout_s: float = Field(90.0, gt=0)
+    idle_listener_s: float = Field(300.0, gt=0)  # a listener (checks, ASR) without work is stopped after this
+
+
+class IntakeSettings(Slice):
+    """When a recording is good enough."""
+
+    min_snr_db: float = 15.0
+    min_duration_s: float = Field(2.0, gt=0)
+    max_duration_s: float = Field(600.0, gt=0)
+    min_sample_rate: int = 16_000  # below: refused; below 24 000: accepted with a warning and upsampled
+    max_clipped_share: float = Field(0.001, ge=0, le=1)
+    min_speech_share: float = Field(0.4, ge=0, le=1)
+    min_dnsmos: float = Field(2.5, ge=1, le=5)
+
+
+class CloneSettings(Slice):
+    """Fine-tuning and examination."""
+
+    min_speech_s: float = Field(15.0, gt=0)
+    steps: int = Field(75, ge=1)
+    threads: int = Field(1, ge=1)
+    nice: int = Field(10, ge=0, le=19)
+    max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
+    promote_on_pass: bool = True
+
+
+class DiscoverySettings(Slice):
+    enabled: bool = True
+    name: str = ""  # shown on the LAN; empty: host name
+
+
+class LoudspeakerSettings(Slice):
+    enabled: bool = True
+    device: str = ""  # sounddevice name or index; empty: default
+    sample_rate: int = 48_000
+    volume: float = Field(0.8, ge=0, le=1)
+    chime: bool = True
+    max_queue: int = Field(100, ge=1)
+
+
+class PluginSettings(Slice):
+    blocked: tuple[str, ...] = ()
+    drop_in_dir: Path | None = None  # None: <state_dir>/plugins
+    load_timeout_s: float = Field(5.0, gt=0)
+    options: dict[str, dict[str, str | int | float | bool]] = Field(default_factory=dict)  # by plugin name
+
+
+class EngineSettings(Slice):
+    default: str = "embedded"
+    backends: tuple[str, ...] = ("onnxruntime",)  # in order of preference
+    transcriber: str = "whisper"
+
+
+class LogSettings(Slice):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """The whole tree. Build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="VOICED_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    state_dir: Path = Path("/var/lib/voiced")
+    admin_token: SecretStr | None = None  # None: one is made at first boot in <state_dir>/admin.token (0600)
+    tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    language: Literal["en", "zh"] = "en"
+    profile: str = ""
+    http: HttpSettings = HttpSettings()
+    speech: SpeechSettings = SpeechSettings()
+    worker: WorkerSettings = WorkerSettings()
+    intake: IntakeSettings = IntakeSettings()
+    clone: CloneSettings = CloneSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
+    loudspeaker: LoudspeakerSettings = LoudspeakerSettings()
+    plugins: PluginSettings = PluginSettings()
+    engine: EngineSettings = EngineSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Files are merged under the environment by `load_settings`, so only the environment is a source here."""
+        return (env_settings, init_settings)
