@@ -280,7 +280,8 @@ class Transcriber(ABC):
     def probe(self) -> Probe: ...
 
     @abstractmethod
-    def load(self, threads: int) -> None: ...
+    def load(self, threads: int, cache_dir: Path) -> None:
+        """Load the model; costs seconds. Prepared files may go under `cache_dir`. Raises Unavailable, Corrupt."""
 
     @abstractmethod
     def transcribe(self, audio: Audio, language: str | None = None) -> Transcript:
