@@ -257,7 +257,7 @@ class Engine(ABC):
 
     def close(self) -> None:
         """Give memory back; idempotent."""
-        return None
+        return
 
 
 # ---------------------------------------------------------------- recognition

@@ -2,7 +2,7 @@
 
 Hooks collect, the core decides: each hook hands the plugin a `register` call. All are synchronous, cheap and
 idempotent; none is `firstresult`. A factory is called later, in the process that needs the thing, so importing and
-registering must not load models or heavy libraries. Two plugins that register one name stop the boot, both owners named.
+registering must not load models or heavy libraries. Two plugins that register one name stop the boot, both named.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class RegisterRoute(Protocol):
 
 
 class RegisterCommand(Protocol):
-    def __call__(self, name: str, configure: Callable[[argparse.ArgumentParser], None], run: Callable[..., int]) -> None: ...
+    def __call__(
+        self, name: str, configure: Callable[[argparse.ArgumentParser], None], run: Callable[..., int]
+    ) -> None: ...
 
 
 class VoicedSpec:

@@ -1,7 +1,7 @@
 """Every sentence that people read, in English and Chinese, from one catalogue per language.
 
-A catalogue is the sum of the TOML files in `locale/LANGUAGE/`, one per room, keyed `code.message`, `code.remedy`, or any
-dotted key; a test keeps the keys and placeholders of both languages equal.
+A catalogue is the sum of the TOML files in `locale/LANGUAGE/`, one per room, keyed `code.message`, `code.remedy`, or
+any dotted key; a test keeps the keys and placeholders of both languages equal.
 """
 
 from __future__ import annotations

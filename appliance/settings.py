@@ -7,20 +7,27 @@ Layers, later wins: defaults < hardware profile (`firmware-configs/NAME.toml`) <
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from appliance.errors import InvalidInput, NotFound
 
 SITE_FILE = Path("/etc/voiced/voiced.toml")
 PROFILE_DIRS = (
     Path(__file__).resolve().parents[1] / "firmware-configs",  # a checkout
-    Path(__file__).resolve().parent / "firmware-configs",  # an installed wheel
+    Path(__file__).resolve().parent / "profiles",  # an installed wheel
     Path("/usr/share/voiced/firmware-configs"),
 )
 
@@ -138,14 +145,80 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     log: LogSettings = LogSettings()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Files are merged under the environment by `load_settings`, so only the environment is a source here."""
-        return (env_settings, init_settings)
+
+NOT_SETTINGS = frozenset({"VOICED_GOLDEN"})  # read by tests only
+
+
+def load_settings(
+    profile: str | None = None, overrides: Mapping[str, Any] | None = None, site_file: Path = SITE_FILE
+) -> Settings:
+    """Read all layers and freeze them.
+
+    `profile` names a file of `firmware-configs/` (None: what the site file or VOICED_PROFILE says); `overrides` is the
+    command line, nested like the settings themselves. Raises NotFound("profile_not_found") and
+    InvalidInput("settings_invalid" | "settings_unreadable" | "setting_unknown") with every problem named.
+    """
+    environment = _environment_of_voiced()
+    site = _read_toml(site_file) if site_file.is_file() else {}
+    chosen = profile or environment.get("VOICED_PROFILE") or str(site.get("profile", ""))
+    files = _merge(_read_toml(profile_path(chosen)) if chosen else {}, site)
+    if chosen:
+        files["profile"] = chosen
+
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, files))
+
+    try:
+        return Layered(**dict(overrides or {}))
+    except ValidationError as error:
+        raise InvalidInput("settings_invalid", problems=_problems(error)) from error
+    except SettingsError as error:
+        raise InvalidInput("settings_invalid", problems=str(error)) from error
+
+
+def profile_path(name: str) -> Path:
+    """The TOML file of a hardware profile. Raises NotFound("profile_not_found") with the names there are."""
+    for folder in PROFILE_DIRS:
+        if (folder / f"{name}.toml").is_file() and Path(name).name == name:
+            return folder / f"{name}.toml"
+    known = sorted({path.stem for folder in PROFILE_DIRS for path in folder.glob("*.toml")})
+    raise NotFound("profile_not_found", profile=name, known=", ".join(known))
+
+
+def _environment_of_voiced() -> dict[str, str]:
+    """The VOICED_ part of the environment; a misspelt name is an error, not a silence."""
+    mine = {key.upper(): value for key, value in os.environ.items() if key.upper().startswith("VOICED_")}
+    fields = {name.upper() for name in Settings.model_fields}
+    for key in sorted(set(mine) - NOT_SETTINGS):
+        if key.removeprefix("VOICED_").split("__")[0] not in fields:
+            raise InvalidInput("setting_unknown", name=key)
+    return mine
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput("settings_unreadable", path=str(path), problem=str(error)) from error
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _problems(error: ValidationError) -> str:
+    rows = (f"{'.'.join(str(part) for part in row['loc'])}: {row['msg']}" for row in error.errors(include_input=False))
+    return "; ".join(rows)
