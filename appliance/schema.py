@@ -1,0 +1,175 @@
+"""The tables of the box, as numbered migrations.
+
+A migration that has shipped is never edited: a change is a new function at the end of `MIGRATIONS`. Every table that
+holds somebody's data has a `tenant` column, which leads its primary key. Times are ISO 8601 text in UTC; JSON is text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Step = Callable[[sqlite3.Connection], None]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step from `number - 1` to `number`; runs inside a transaction of its own."""
+
+    number: int
+    name: str
+    apply: Step
+
+
+def _run(*statements: str) -> Step:
+    """A step made of single statements (`executescript` would commit behind the migration's back)."""
+
+    def apply(connection: sqlite3.Connection) -> None:
+        for statement in statements:
+            connection.execute(statement)
+
+    return apply
+
+
+_META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID"
+
+_SPEAKERS = """
+CREATE TABLE speakers (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_VOICES = """
+CREATE TABLE voices (
+    tenant TEXT NOT NULL, id TEXT NOT NULL,
+    title TEXT NOT NULL, description TEXT NOT NULL, gender TEXT NOT NULL, languages TEXT NOT NULL,
+    speaker TEXT NOT NULL DEFAULT '',
+    origin TEXT NOT NULL CHECK (origin IN ('starter', 'own')),
+    created_at TEXT NOT NULL, deleted_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_VERSIONS = """
+CREATE TABLE voice_versions (
+    tenant TEXT NOT NULL, voice TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0),
+    engine TEXT NOT NULL, files TEXT NOT NULL, settings TEXT NOT NULL, metrics TEXT NOT NULL, lineage TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, voice, number),
+    FOREIGN KEY (tenant, voice) REFERENCES voices (tenant, id)
+) STRICT"""
+
+_ALIASES = """
+CREATE TABLE aliases (
+    tenant TEXT NOT NULL, name TEXT NOT NULL, voice TEXT NOT NULL, number INTEGER NOT NULL, moved_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, name),
+    FOREIGN KEY (tenant, voice, number) REFERENCES voice_versions (tenant, voice, number)
+) STRICT"""
+
+_ALIAS_MOVES = """
+CREATE TABLE alias_moves (
+    sequence INTEGER PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, voice TEXT NOT NULL,
+    from_number INTEGER, to_number INTEGER, reason TEXT NOT NULL, moved_at TEXT NOT NULL
+) STRICT"""
+
+_RECORDINGS = """
+CREATE TABLE recordings (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, sha256 TEXT NOT NULL, filename TEXT NOT NULL,
+    duration_s REAL NOT NULL, sample_rate INTEGER NOT NULL,
+    accepted INTEGER NOT NULL, report TEXT NOT NULL,
+    transcript TEXT NOT NULL, language TEXT NOT NULL, transcript_source TEXT NOT NULL, speaker TEXT NOT NULL,
+    created_at TEXT NOT NULL, deleted_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_CONSENTS = """
+CREATE TABLE consents (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, speaker TEXT NOT NULL, voice TEXT NOT NULL,
+    purposes TEXT NOT NULL, statement TEXT NOT NULL, evidence TEXT NOT NULL,
+    created_at TEXT NOT NULL, expires_at TEXT, revoked_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_DATASETS = """
+CREATE TABLE datasets (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, digest TEXT NOT NULL, clips TEXT NOT NULL, stats TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id), UNIQUE (tenant, digest)
+) STRICT"""
+
+_RENDITIONS = """
+CREATE TABLE renditions (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, sha256 TEXT NOT NULL, voice TEXT NOT NULL, number INTEGER NOT NULL,
+    text TEXT NOT NULL, language TEXT NOT NULL, seed INTEGER NOT NULL, settings TEXT NOT NULL, marks TEXT NOT NULL,
+    duration_s REAL NOT NULL, created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_JOBS = """
+CREATE TABLE jobs (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    stage TEXT NOT NULL, fraction REAL NOT NULL, eta_s REAL, metrics TEXT NOT NULL,
+    spec TEXT NOT NULL, result TEXT, error TEXT,
+    crashes INTEGER NOT NULL DEFAULT 0, is_cancelling INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL, started_at TEXT, finished_at TEXT, changed_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_ANNOUNCEMENTS = """
+CREATE TABLE announcements (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, text TEXT NOT NULL, voice TEXT NOT NULL, language TEXT NOT NULL,
+    priority INTEGER NOT NULL, volume REAL, chime INTEGER NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', repeated INTEGER NOT NULL DEFAULT 0,
+    rendition TEXT, max_age_s REAL,
+    created_at TEXT NOT NULL, started_at TEXT, finished_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+
+def _immutable(table: str) -> tuple[str, str]:
+    """Triggers that refuse to rewrite history, whoever asks."""
+    return (
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} rows are immutable'); END",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} rows are immutable'); END",
+    )
+
+
+_FINISHED_JOBS_STAY = """
+CREATE TRIGGER jobs_end_once BEFORE UPDATE OF state ON jobs
+WHEN old.state IN ('done', 'failed', 'cancelled') AND new.state <> old.state
+BEGIN SELECT RAISE(ABORT, 'a finished job stays finished'); END"""
+
+_INDEXES = (
+    "CREATE INDEX recordings_by_time ON recordings (tenant, created_at, id)",
+    "CREATE INDEX recordings_by_digest ON recordings (sha256)",
+    "CREATE INDEX consents_by_voice ON consents (tenant, voice)",
+    "CREATE INDEX consents_by_speaker ON consents (tenant, speaker)",
+    "CREATE INDEX renditions_by_time ON renditions (tenant, created_at, id)",
+    "CREATE INDEX jobs_by_time ON jobs (tenant, created_at, id)",
+    "CREATE INDEX jobs_by_state ON jobs (state, created_at)",
+    "CREATE INDEX announcements_by_time ON announcements (tenant, created_at, id)",
+    "CREATE INDEX announcements_by_state ON announcements (state, priority, created_at)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "box", _run(_META)),
+    Migration(
+        2,
+        "voices",
+        _run(
+            _SPEAKERS,
+            _VOICES,
+            _VERSIONS,
+            _ALIASES,
+            _ALIAS_MOVES,
+            *_immutable("voice_versions"),
+            *_immutable("alias_moves"),
+        ),
+    ),
+    Migration(3, "recordings", _run(_RECORDINGS, _CONSENTS, _DATASETS, _RENDITIONS, *_immutable("datasets"))),
+    Migration(4, "work", _run(_JOBS, _ANNOUNCEMENTS, _FINISHED_JOBS_STAY)),
+    Migration(5, "indexes", _run(*_INDEXES)),
+)
