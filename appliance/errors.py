@@ -85,3 +85,41 @@ class Corrupt(VoicedError):
 
 class Cancelled(VoicedError):
     """The caller gave up; nobody waits for the answer."""
+
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        InvalidInput,
+        UnsupportedMedia,
+        TooLarge,
+        NotAuthenticated,
+        Forbidden,
+        NotFound,
+        Conflict,
+        Busy,
+        Unavailable,
+        DeadlineExceeded,
+        StorageFull,
+        Corrupt,
+        Cancelled,
+    )
+}
+
+
+def error_record(error: BaseException) -> dict[str, Any]:
+    """An error as JSON values, for another process; anything unforeseen becomes `internal_error` with its type only."""
+    if isinstance(error, VoicedError):
+        measured = {
+            key: value if isinstance(value, str | int | float | bool | None) else str(value)
+            for key, value in error.measured.items()
+        }
+        return {"kind": type(error).__name__, "code": error.code, "measured": measured}
+    return {"kind": "Unavailable", "code": "internal_error", "measured": {"problem": type(error).__name__}}
+
+
+def error_from_record(record: dict[str, Any]) -> VoicedError:
+    """The error that `error_record` described; an unknown kind is `Unavailable`."""
+    kind = _KINDS.get(str(record.get("kind")), Unavailable)
+    measured = {str(key): value for key, value in dict(record.get("measured") or {}).items() if str(key) != "code"}
+    return kind(str(record.get("code", "internal_error")), **measured)

@@ -194,6 +194,24 @@ def profile_path(name: str) -> Path:
     raise NotFound("profile_not_found", profile=name, known=", ".join(known))
 
 
+def child_environment(threads: int) -> dict[str, str]:
+    """The environment of a child process: what Python and the C libraries need, our thread limit, and no secret."""
+    keep = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "VIRTUAL_ENV",
+        "ALSA_CONFIG_PATH",
+        "XDG_RUNTIME_DIR",
+    )
+    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    kept = {name: os.environ[name] for name in keep if name in os.environ}
+    return {**kept, **limits, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+
+
 def _environment_of_voiced() -> dict[str, str]:
     """The VOICED_ part of the environment; a misspelt name is an error, not a silence."""
     mine = {key.upper(): value for key, value in os.environ.items() if key.upper().startswith("VOICED_")}
@@ -222,3 +240,8 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _problems(error: ValidationError) -> str:
     rows = (f"{'.'.join(str(part) for part in row['loc'])}: {row['msg']}" for row in error.errors(include_input=False))
     return "; ".join(rows)
+
+
+def terminal_language() -> str:
+    """What the terminal's own variables ask for ("zh_CN.UTF-8"), "" when they say nothing."""
+    return next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")

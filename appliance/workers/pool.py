@@ -1,0 +1,104 @@
+"""What the rest of the daemon sees of the workers: speak, check, transcribe."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from appliance.contracts import Audio, AudioChunk, JsonDict, QualityReport, SpeakTask, Transcript
+from appliance.settings import WorkerSettings
+from appliance.workers.crew import Crew, Ticket
+from appliance.workers.records import (
+    LISTENER,
+    SPEAKER,
+    WorkerSpec,
+    report_from_json,
+    speak_task_as_json,
+    transcript_from_json,
+)
+
+LISTEN_DEADLINE_S = 300.0  # ten minutes of sound, written down on a slow box
+
+
+class SpeechTicket:
+    """One clause under way. Iterate `chunks()`, or `cancel()`; a ticket begun early is worked on early."""
+
+    def __init__(self, crew: Crew, ticket: Ticket) -> None:
+        self._crew = crew
+        self._ticket = ticket
+
+    async def chunks(self) -> AsyncIterator[AudioChunk]:
+        """The clause's audio in order. Raises its error; leaving early cancels it."""
+        try:
+            async for header, payload in self._ticket.results():
+                if header["event"] == "chunk":
+                    samples = np.frombuffer(payload, dtype=np.float32)
+                    yield AudioChunk(Audio(samples, int(header["rate"])), header.get("timings", {}))
+        finally:
+            await self.cancel()
+
+    async def cancel(self) -> None:
+        """Nobody wants the rest; harmless once it is done."""
+        await self._crew.cancel(self._ticket)
+
+
+class WorkerPool:
+    """Speakers (always there) and a listener (started when first needed, stopped when idle)."""
+
+    def __init__(self, spec: WorkerSpec, settings: WorkerSettings, clause_deadline_s: float) -> None:
+        self._clause_deadline_s = clause_deadline_s
+        self._speakers = Crew(replace(spec, role=SPEAKER), settings.count, settings.start_timeout_s)
+        self._listeners = Crew(
+            replace(spec, role=LISTENER), 1, settings.start_timeout_s, idle_s=settings.idle_listener_s
+        )
+
+    def start(self) -> None:
+        self._speakers.start()
+        self._listeners.start()
+
+    async def stop(self) -> None:
+        await self._speakers.stop()
+        await self._listeners.stop()
+
+    async def warm(self) -> None:
+        """Wait for the first speaker. Raises why there is none (weights missing, …)."""
+        await self._speakers.settled()
+
+    @property
+    def is_ready(self) -> bool:
+        return any(row["state"] in ("ready", "busy") for row in self._speakers.state())
+
+    @property
+    def depth(self) -> int:
+        """Clauses that wait for a speaker."""
+        return self._speakers.depth
+
+    def state(self) -> list[JsonDict]:
+        """One row per process: id, state, pid, served, restarts, resident_bytes, uptime_s."""
+        return self._speakers.state() + self._listeners.state()
+
+    async def begin(self, task: SpeakTask, *, priority: int = 0) -> SpeechTicket:
+        """Queue one clause; higher priorities go first, equals in order of arrival."""
+        order = {"op": "speak", "speak": speak_task_as_json(task)}
+        return SpeechTicket(self._speakers, await self._speakers.submit(order, priority, self._clause_deadline_s))
+
+    async def check(self, path: Path) -> QualityReport:
+        """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""
+        return report_from_json((await self._listen({"op": "check", "path": str(path)}))["report"])
+
+    async def transcribe(self, path: Path, language: str | None = None) -> Transcript:
+        """Write down what a recording says. Raises Unavailable("transcriber_missing")."""
+        done = await self._listen({"op": "transcribe", "path": str(path), "language": language})
+        return transcript_from_json(done["transcript"])
+
+    async def _listen(self, order: JsonDict) -> JsonDict:
+        ticket = await self._listeners.submit(order, 0, LISTEN_DEADLINE_S)
+        try:
+            async for header, _ in ticket.results():
+                done = header
+        finally:
+            await self._listeners.cancel(ticket)
+        return done

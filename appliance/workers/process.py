@@ -1,0 +1,176 @@
+"""The worker process: `python -m appliance.workers.process --fd N`.
+
+It takes one task at a time from the daemon over a socketpair, holds the models, has no network, and shares nothing
+between tasks. Three threads: this one computes, one reads orders (so that a cancel is heard while a clause is spoken),
+one says every second that the process still runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from appliance.contracts import Backend, Engine, EngineHost, JsonDict, TextFrontend, Transcriber
+from appliance.errors import Unavailable, error_record
+from appliance.framing import FramingError, read_frame, write_frame
+from appliance.isolation import die_with_parent, leave_network
+from appliance.plugin_manager import Plugins, load_plugins
+from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak_task_from_json
+
+log = logging.getLogger(__name__)
+HEARTBEAT_S = 1.0
+
+
+class WorkerProcess:
+    """Serves one daemon until it closes the socket."""
+
+    def __init__(self, sock: socket.socket, spec: WorkerSpec) -> None:
+        self._sock = sock
+        self._spec = spec
+        self._sending = threading.Lock()
+        self._orders: queue.SimpleQueue[JsonDict | None] = queue.SimpleQueue()
+        self._cancelled: dict[int, threading.Event] = {}
+        self._engines: dict[str, Engine] = {}
+
+    def serve(self) -> None:
+        """Load what the role needs, say `ready`, then work until the daemon is gone."""
+        threading.Thread(target=self._read_orders, name="orders", daemon=True).start()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        if self._spec.role == SPEAKER:
+            try:
+                self._engine(self._spec.engine)
+            except Exception as error:
+                log.exception("the engine %s did not load", self._spec.engine)
+                self._send({"event": "failed", "error": error_record(error)})
+                return
+        self._send({"event": "ready"})
+        while (order := self._orders.get()) is not None:
+            self._obey(order)
+
+    def _obey(self, order: JsonDict) -> None:
+        task = int(order["task"])
+        cancelled = self._cancelled[task]
+        try:
+            getattr(self, f"_do_{order['op']}")(order, cancelled)
+        except Exception as error:
+            record = error_record(error)
+            if record["code"] == "internal_error":
+                log.exception("task %s failed", order["op"])
+            self._send({"event": "error", "task": task, "error": record})
+        finally:
+            del self._cancelled[task]
+
+    def _do_speak(self, order: JsonDict, cancelled: threading.Event) -> None:
+        speak = speak_task_from_json(order["speak"])
+        timings: dict[str, float] = {}
+        for chunk in self._engine(speak.voice.engine).speak(speak, cancelled):
+            samples = np.ascontiguousarray(chunk.audio.samples, dtype=np.float32)
+            timings.update(chunk.timings)
+            header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate}
+            self._send({**header, "timings": dict(chunk.timings)}, samples.tobytes())
+        self._send({"event": "done", "task": order["task"], "timings": timings})
+
+    def _do_check(self, order: JsonDict, cancelled: threading.Event) -> None:
+        from appliance.audio.quality import check_file
+
+        report = check_file(Path(order["path"]), self._spec.intake)
+        self._send({"event": "done", "task": order["task"], "report": report_as_json(report)})
+
+    def _do_transcribe(self, order: JsonDict, cancelled: threading.Event) -> None:
+        from appliance.audio.files import read_audio, to_mono
+        from appliance.contracts import Audio
+
+        decoded = read_audio(Path(order["path"]), max_duration_s=self._spec.intake.max_duration_s)
+        audio = Audio(to_mono(decoded.samples), decoded.sample_rate)
+        transcript = self._transcriber.transcribe(audio, order.get("language"))
+        self._send({"event": "done", "task": order["task"], "transcript": asdict(transcript)})
+
+    @cached_property
+    def _plugins(self) -> Plugins:
+        return load_plugins(self._spec.plugins, self._spec.drop_in_dir)
+
+    @cached_property
+    def _host(self) -> EngineHost:
+        return build_host(self._plugins, self._spec)
+
+    @cached_property
+    def _transcriber(self) -> Transcriber:
+        factory = self._plugins.transcribers.get(self._spec.transcriber)
+        if factory is None:
+            raise Unavailable("transcriber_missing", transcriber=self._spec.transcriber)
+        transcriber = factory()
+        transcriber.load(self._spec.threads, self._spec.cache_dir)
+        return transcriber
+
+    def _engine(self, name: str) -> Engine:
+        if name not in self._engines:
+            factory = self._plugins.engines.get(name)
+            if factory is None:
+                raise Unavailable("engine_missing", engine=name)
+            engine = factory()
+            engine.load(self._host)
+            self._engines[name] = engine
+        return self._engines[name]
+
+    def _read_orders(self) -> None:
+        try:
+            while True:
+                order, _ = read_frame(self._sock)
+                if order["op"] == "cancel":
+                    if event := self._cancelled.get(int(order["task"])):
+                        event.set()
+                else:
+                    self._cancelled[int(order["task"])] = threading.Event()
+                    self._orders.put(order)
+        except (EOFError, FramingError, OSError):
+            os._exit(0)  # the daemon is gone: nobody waits for what is being computed
+
+    def _beat(self) -> None:
+        while True:
+            threading.Event().wait(HEARTBEAT_S)
+            self._send({"event": "alive"})
+
+    def _send(self, header: JsonDict, payload: bytes = b"") -> None:
+        with self._sending:
+            try:
+                write_frame(self._sock, header, payload)
+            except OSError:
+                os._exit(0)
+
+
+def build_host(plugins: Plugins, spec: WorkerSpec) -> EngineHost:
+    """Backends in the site's order of preference and all front ends, as an engine may use them."""
+    backends: Mapping[str, Backend] = {
+        name: plugins.backends[name]() for name in spec.backends if name in plugins.backends
+    }
+    frontends: Mapping[str, TextFrontend] = {name: factory() for name, factory in plugins.frontends.items()}
+    return EngineHost(backends, frontends, spec.cache_dir, spec.threads)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="voiced-worker")
+    parser.add_argument("--fd", type=int, required=True)
+    die_with_parent()
+    has_left = leave_network()
+    sock = socket.socket(fileno=parser.parse_args(argv).fd)
+    record, _ = read_frame(sock)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="worker %(levelname)s %(name)s: %(message)s")
+    if not has_left:
+        log.info("the kernel does not let this process leave the network; the service unit has to forbid it")
+    WorkerProcess(sock, WorkerSpec.from_json(record)).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
