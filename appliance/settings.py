@@ -245,3 +245,19 @@ def _problems(error: ValidationError) -> str:
 def terminal_language() -> str:
     """What the terminal's own variables ask for ("zh_CN.UTF-8"), "" when they say nothing."""
     return next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+
+
+class ServiceManager(Slice):
+    """What systemd asks of us, read from its environment variables."""
+
+    notify_socket: str = ""  # empty: nobody listens
+    watchdog_s: float = 0.0  # 0: no watchdog
+
+
+def read_service_manager() -> ServiceManager:
+    """NOTIFY_SOCKET and WATCHDOG_USEC; removed from the environment, so that no child process answers for us."""
+    watchdog_us = os.environ.pop("WATCHDOG_USEC", "0")
+    return ServiceManager(
+        notify_socket=os.environ.pop("NOTIFY_SOCKET", ""),
+        watchdog_s=int(watchdog_us) / 1e6 if watchdog_us.isdigit() else 0.0,
+    )

@@ -1,0 +1,196 @@
+"""The daemon: builds every room in order on one exit stack, doors last, and takes them down the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from appliance import __version__
+from appliance.announcer.announcer import Announcer
+from appliance.database import Database, open_database, utc_now
+from appliance.doors.discovery import announce
+from appliance.doors.http.app import serve_http
+from appliance.doors.http.services import Box, Services
+from appliance.errors import VoicedError
+from appliance.jobs.runner import JobRunner
+from appliance.plugin_manager import Plugins, load_plugins
+from appliance.settings import ServiceManager, Settings, read_service_manager
+from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
+from appliance.synthesis import Synthesis
+from appliance.voices.blobs import BlobStore
+from appliance.voices.consents import ConsentStore
+from appliance.voices.recordings import RecordingStore
+from appliance.voices.registry import VoiceRegistry
+from appliance.voices.renditions import RenditionStore
+from appliance.workers import WorkerPool, WorkerSpec
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit status; raises VoicedError when the box cannot start."""
+    configure_logging(settings)
+    asyncio.run(_run(settings, read_service_manager()))
+    return 0
+
+
+async def _run(settings: Settings, manager: ServiceManager) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with serve(settings) as url:
+        print(f"voiced ready on {url}", flush=True)  # noqa: T201 - the line that scripts wait for
+        notify(manager, "READY=1")
+        watchdog = asyncio.create_task(_feed_watchdog(manager))
+        await stopped.wait()
+        notify(manager, "STOPPING=1")
+        watchdog.cancel()
+        log.info("stopping")
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncIterator[str]:
+    """The whole box; yields its URL once it can speak (or once it is known why it cannot: /readyz says so)."""
+    async with AsyncExitStack() as stack:
+        state = stack.enter_context(open_state_dir(settings.state_dir))
+        token = admin_token_of(settings, state)
+        plugins = await asyncio.to_thread(load_plugins, settings.plugins, state.plugins)
+        db = await stack.enter_async_context(open_database(state.database))
+        blobs = BlobStore(state.blobs)
+        registry = VoiceRegistry(db, blobs)
+        consents = ConsentStore(db)
+        renditions = RenditionStore(db, blobs)
+        recordings = RecordingStore(db, blobs)
+        await _seed_starters(registry, plugins, settings)
+
+        pool = WorkerPool(worker_spec(settings, state), settings.worker, settings.speech.clause_deadline_s)
+        pool.start()
+        stack.push_async_callback(pool.stop)
+        synthesis = Synthesis(registry, consents, pool, settings.speech)
+        jobs = JobRunner(db, registry, recordings, blobs, settings)
+        await jobs.start()
+        stack.push_async_callback(jobs.stop)
+        announcer = Announcer(synthesis, db, renditions, settings.loudspeaker)
+        await announcer.start()
+        stack.push_async_callback(announcer.stop)
+
+        box = Box(await _box_uuid(db), settings.discovery.name or socket.gethostname(), __version__, utc_now())
+        services = Services(
+            settings=settings,
+            admin_token=token,
+            box=box,
+            db=db,
+            registry=registry,
+            recordings=recordings,
+            consents=consents,
+            renditions=renditions,
+            synthesis=synthesis,
+            jobs=jobs,
+            announcer=announcer,
+            pool=pool,
+            plugins=plugins,
+        )
+        url = await stack.enter_async_context(serve_http(services))
+        write_daemon_info(state, {"url": url, "pid": os.getpid()})
+        if settings.discovery.enabled:
+            await stack.enter_async_context(announce(box, url, settings))
+        try:
+            await pool.warm()
+        except VoicedError as error:
+            log.error("the box cannot speak yet: %s", error)  # noqa: TRY400 - the reason is the message
+        yield url
+
+
+def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:
+    """What a worker process is told; `threads` 0 shares the cores among the speakers."""
+    threads = settings.worker.threads or max(1, (os.cpu_count() or 1) // settings.worker.count)
+    return WorkerSpec(
+        role="",
+        engine=settings.engine.default,
+        backends=settings.engine.backends,
+        transcriber=settings.engine.transcriber,
+        threads=threads,
+        cache_dir=state.cache,
+        plugins=settings.plugins,
+        drop_in_dir=state.plugins,
+        intake=settings.intake,
+    )
+
+
+async def _seed_starters(registry: VoiceRegistry, plugins: Plugins, settings: Settings) -> None:
+    """File the voices that engines bring with them; an engine that cannot say is left out, the box starts."""
+    for name, factory in plugins.engines.items():
+        engine = factory()
+        try:
+            if (await asyncio.to_thread(engine.probe)).usable:
+                starters = await asyncio.to_thread(engine.starter_voices)
+                await registry.seed_starters(settings.tenant, name, starters)
+        except VoicedError as error:
+            log.warning("no starter voices of %s: %s", name, error)
+
+
+async def _box_uuid(db: Database) -> str:
+    """Who this box is, for ever."""
+    fresh = str(uuid.uuid4())
+
+    def read_or_make(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('box_uuid', ?)", (fresh,))
+        return str(connection.execute("SELECT value FROM meta WHERE key = 'box_uuid'").fetchone()[0])
+
+    return await db.write(read_or_make, durable=True)
+
+
+def notify(manager: ServiceManager, message: str) -> None:
+    """Tell systemd (sd_notify protocol: one datagram); nothing happens when nobody listens."""
+    if not manager.notify_socket:
+        return
+    address = manager.notify_socket
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, contextlib.suppress(OSError):
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.sendall(message.encode())
+
+
+async def _feed_watchdog(manager: ServiceManager) -> None:
+    """A loop that still turns is what the watchdog is about."""
+    while manager.watchdog_s > 0:
+        notify(manager, "WATCHDOG=1")
+        await asyncio.sleep(manager.watchdog_s / 2)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to stderr, as text or one JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.log.format == "json":
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
+    logging.getLogger("aiohttp.access").setLevel(
+        logging.WARNING
+    )  # its lines carry query strings, and ?token= with them
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        row = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            row["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(row, ensure_ascii=False)

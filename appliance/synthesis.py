@@ -1,0 +1,259 @@
+"""The one way to make speech.
+
+    admission → text → voice version → consent → clauses → engine worker → loudness → out
+
+Every door, the announcer and the jobs of the daemon come through here, so that none can skip a step. Nothing of one
+request is visible to another: the seed comes from the request itself, clauses are separate tasks, and the same request
+gives the same audio whatever else the box is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from appliance.audio.loudness import gain_for, integrated_lufs, limit
+from appliance.contracts import Audio, AudioChunk, JsonDict, Samples, SpeakTask, VoiceAssets
+from appliance.errors import Busy, DeadlineExceeded, InvalidInput, TooLarge
+from appliance.settings import SpeechSettings
+from appliance.text.clauses import split_clauses
+from appliance.text.cleaning import clean_text, has_speech
+from appliance.voices.consents import ConsentStore
+from appliance.voices.records import VoiceVersion
+from appliance.voices.registry import VoiceRegistry
+from appliance.workers import SpeechTicket, WorkerPool
+
+LANGUAGES = ("auto", "zh", "en", "ja")
+SPEEDS = (0.5, 2.0)
+AHEAD = 1  # clauses begun before the one being delivered is through: the worker never waits for the client
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """What somebody wants to hear."""
+
+    tenant: str
+    voice: str  # "anna" or "anna@3"
+    text: str
+    language: str = "auto"
+    speed: float = 1.0  # 0.5 .. 2.0; the duration is divided by it
+    seed: int | None = None  # None: derived from the request, so that equal requests give equal audio
+    version: int | None = None
+    priority: int = 0  # higher goes first: announcements over listeners
+    client: str = ""  # whoever shares one limit: an address or a token id
+    purpose: str = "speak"  # checked against the speaker's consent
+
+
+@dataclass(frozen=True)
+class Speech:
+    """An admitted request. `chunks` has to be iterated to its end or closed: its place in the queue hangs on it."""
+
+    voice: VoiceVersion
+    rendition: str  # digest of everything that decides the audio
+    seed: int
+    sample_rate: int  # Hz
+    chunks: AsyncIterator[Audio]
+    timings: dict[str, float] = field(default_factory=dict)  # ms per stage, summed; complete at the end
+
+
+class Synthesis:
+    """Admits requests and turns each into loudness-matched audio, clause by clause."""
+
+    def __init__(
+        self, registry: VoiceRegistry, consents: ConsentStore, pool: WorkerPool, settings: SpeechSettings
+    ) -> None:
+        self._registry = registry
+        self._consents = consents
+        self._pool = pool
+        self._settings = settings
+        self._active: Counter[str] = Counter()
+        self._seconds_per_request = 1.0  # running mean; tells refused clients when to come back
+
+    @property
+    def active(self) -> int:
+        """Requests admitted and not yet through."""
+        return self._active.total()
+
+    async def open(self, request: SpeechRequest) -> Speech:
+        """Admit a request; audio is made once `chunks` is iterated.
+
+        Raises InvalidInput (text_empty, text_not_speakable, language_unknown, speed_out_of_range), TooLarge
+        (text_too_long), NotFound (voice_not_found, version_not_found), Forbidden (consent_…), Busy (box_busy,
+        client_busy) and Corrupt before anything is computed; `chunks` raises what the engine raises.
+        """
+        text = self._checked_text(request)
+        voice = await self._registry.resolve(request.tenant, request.voice, request.version)
+        await self._consents.require(request.tenant, voice.voice, request.purpose)
+        assets = await self._registry.assets(voice)
+        self._admit(request.client)
+        recipe = {
+            "voice": assets.key,
+            "text": text,
+            "language": request.language,
+            "speed": request.speed,
+            "loudness": [self._settings.target_lufs, self._settings.peak_dbfs],
+        }
+        seed = _digest_number(recipe) if request.seed is None else request.seed
+        timings: dict[str, float] = {}
+        plan = _Plan(request, text, assets, seed)
+        return Speech(
+            voice=voice,
+            rendition=hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest(),
+            seed=seed,
+            sample_rate=int(voice.settings.get("sample_rate", 24_000)),
+            chunks=_Admitted(self, request.client, self._deliver(plan, timings)),
+            timings=timings,
+        )
+
+    async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]:
+        """The whole answer at once. Raises like `open` and like its chunks."""
+        speech = await self.open(request)
+        parts = [chunk.samples async for chunk in speech.chunks]
+        return speech, Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
+
+    def _checked_text(self, request: SpeechRequest) -> str:
+        if len(request.text) > self._settings.max_characters:
+            raise TooLarge("text_too_long", characters=len(request.text), limit=self._settings.max_characters)
+        if request.language not in LANGUAGES:
+            raise InvalidInput("language_unknown", language=request.language, known=", ".join(LANGUAGES))
+        if not SPEEDS[0] <= request.speed <= SPEEDS[1]:  # NaN fails this too
+            raise InvalidInput("speed_out_of_range", speed=request.speed, lowest=SPEEDS[0], highest=SPEEDS[1])
+        text = clean_text(request.text)
+        if not text:
+            raise InvalidInput("text_empty")
+        if not has_speech(text):
+            raise InvalidInput("text_not_speakable")
+        return text
+
+    def _admit(self, client: str) -> None:
+        if self._active[client] >= self._settings.max_waiting_per_client:
+            raise Busy("client_busy", scope="client", active=self._active[client], retry_after_s=self._retry_after_s())
+        if self.active >= self._settings.max_waiting:
+            raise Busy("box_busy", scope="box", active=self.active, retry_after_s=self._retry_after_s())
+        self._active[client] += 1
+
+    def _release(self, client: str, took_s: float) -> None:
+        self._active[client] -= 1
+        if self._active[client] <= 0:
+            del self._active[client]
+        self._seconds_per_request += 0.1 * (took_s - self._seconds_per_request)
+
+    def _retry_after_s(self) -> int:
+        return max(1, min(60, round(self._seconds_per_request)))
+
+    async def _deliver(self, plan: _Plan, timings: dict[str, float]) -> AsyncIterator[Audio]:
+        """Clause after clause, with the next one already begun, at target loudness."""
+        clauses = plan.clauses()
+        tickets: list[SpeechTicket] = []
+        loudness = _Loudness(plan.assets.settings, self._settings)
+        ends_at = asyncio.get_running_loop().time() + self._settings.deadline_s
+        try:
+            for index in range(len(clauses)):
+                while len(tickets) < min(len(clauses), index + 1 + AHEAD):
+                    task = plan.task(len(tickets), clauses)
+                    tickets.append(await self._pool.begin(task, priority=plan.request.priority))
+                async for chunk in self._before(ends_at, tickets[index].chunks()):
+                    for stage, milliseconds in chunk.timings.items():
+                        timings[stage] = timings.get(stage, 0.0) + milliseconds
+                    samples = await asyncio.to_thread(loudness.level, chunk.audio)
+                    yield Audio(samples, chunk.audio.sample_rate)
+        finally:
+            for ticket in tickets:
+                await ticket.cancel()
+
+    async def _before(self, ends_at: float, chunks: AsyncIterator[AudioChunk]) -> AsyncIterator[AudioChunk]:
+        """The same chunks; DeadlineExceeded("speech_deadline") when one is not there at `ends_at` (loop time)."""
+        while True:
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                raise DeadlineExceeded("speech_deadline", seconds=self._settings.deadline_s) from error
+            yield chunk
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A request resolved to what an engine needs."""
+
+    request: SpeechRequest
+    text: str
+    assets: VoiceAssets
+    seed: int
+
+    def clauses(self) -> list[str]:
+        return split_clauses(self.text)
+
+    def task(self, index: int, clauses: list[str]) -> SpeakTask:
+        seed = _digest_number([self.seed, index])
+        return SpeakTask(clauses[index], self.assets, self.request.language, self.request.speed, seed)
+
+
+class _Loudness:
+    """One constant gain per request, so that clauses keep their relation.
+
+    It comes from the loudness measured for the voice version, else from the first clause.
+    """
+
+    def __init__(self, voice_settings: JsonDict, settings: SpeechSettings) -> None:
+        self._settings = settings
+        self._lufs: float | None = voice_settings.get("lufs")
+
+    def level(self, audio: Audio) -> Samples:
+        if self._lufs is None:
+            self._lufs = integrated_lufs(audio.samples, audio.sample_rate)
+        gain = gain_for(self._lufs, self._settings.target_lufs)
+        return limit(audio.samples * np.float32(gain), self._settings.peak_dbfs)
+
+
+class _Admitted:
+    """Chunks that give their place in the queue back when they end, fail, are closed or are never asked for."""
+
+    def __init__(self, synthesis: Synthesis, client: str, chunks: AsyncIterator[Audio]) -> None:
+        self._synthesis = synthesis
+        self._client = client
+        self._chunks = chunks
+        self._admitted_at: float | None = time.monotonic()
+
+    def __aiter__(self) -> AsyncIterator[Audio]:
+        return self
+
+    async def __anext__(self) -> Audio:
+        try:
+            return await anext(self._chunks)
+        except BaseException:
+            self._leave()
+            raise
+
+    async def aclose(self) -> None:
+        """Cancel what is still under way; idempotent."""
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
+        self._leave()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._admitted_at is not None:
+            self._synthesis._release(self._client, time.monotonic() - self._admitted_at)
+            self._admitted_at = None
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _digest_number(value: object) -> int:
+    """A 31-bit number that depends on all of `value` and on nothing else."""
+    return int.from_bytes(hashlib.sha256(_canonical(value)).digest()[:4], "big") >> 1
