@@ -12,7 +12,7 @@ import queue
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -211,6 +211,15 @@ def transact(connection: sqlite3.Connection, work: Work[T]) -> T:
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+def insert_row(
+    connection: sqlite3.Connection, table: str, row: Mapping[str, object], *, or_ignore: bool = False
+) -> None:
+    """Add one row. `table` and the keys of `row` are names from our own code, never from outside."""
+    verb = "INSERT OR IGNORE INTO" if or_ignore else "INSERT INTO"
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    connection.execute(f"{verb} {table} ({columns}) VALUES ({marks})", tuple(row.values()))
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[Migration, ...]) -> None:

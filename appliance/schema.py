@@ -46,6 +46,7 @@ CREATE TABLE voices (
     title TEXT NOT NULL, description TEXT NOT NULL, gender TEXT NOT NULL, languages TEXT NOT NULL,
     speaker TEXT NOT NULL DEFAULT '',
     origin TEXT NOT NULL CHECK (origin IN ('starter', 'own')),
+    first_number INTEGER NOT NULL DEFAULT 1,  -- versions below belong to a deleted voice of the same id
     created_at TEXT NOT NULL, deleted_at TEXT,
     PRIMARY KEY (tenant, id)
 ) STRICT"""

@@ -1,0 +1,156 @@
+"""Consents: who agreed that a voice is cloned and spoken with, for what, until when."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+
+from appliance.database import Database, insert_row, utc_now
+from appliance.errors import Forbidden, InvalidInput, NotFound
+from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.voices.records import Consent, NewConsent, new_id, to_json
+
+PURPOSES = ("clone", "speak", "announce", "publish", "share")
+_CLOCK = "consents.latest_time"  # the largest time seen: turning the clock back does not revive what has expired
+
+
+class ConsentStore:
+    """Every query is scoped by tenant. Consents are only added and ended."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def record(self, tenant: str, new: NewConsent) -> Consent:
+        """Write down an agreement. Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
+        _check(new)
+        return await self._db.write(lambda db: _insert(db, tenant, new), durable=True)
+
+    async def get(self, tenant: str, consent_id: str) -> Consent:
+        """Raises NotFound("consent_not_found")."""
+        return await self._db.read(lambda db: _find(db, tenant, consent_id))
+
+    async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Consent]:
+        """Newest first, revoked and expired ones included."""
+        listing = Listing("SELECT * FROM consents", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _consent))
+
+    async def revoke(self, tenant: str, consent_id: str) -> Consent:
+        """End it now, and with it every earlier agreement about the same voice and purposes. Idempotent."""
+
+        def end(db: sqlite3.Connection) -> Consent:
+            now = _advance_clock(db)
+            row = (now, tenant, _find(db, tenant, consent_id).id)
+            db.execute("UPDATE consents SET revoked_at = ? WHERE tenant = ? AND id = ? AND revoked_at IS NULL", row)
+            return _find(db, tenant, consent_id)
+
+        return await self._db.write(end, durable=True)
+
+    async def require(self, tenant: str, voice: str, purpose: str) -> Consent | None:
+        """The consent that allows `purpose` with `voice`; None for a starter voice, which needs none.
+
+        The voice need not exist yet (cloning). Raises Forbidden("consent_missing" | "consent_revoked" |
+        "consent_expired"), InvalidInput("purpose_unknown").
+        """
+        if purpose not in PURPOSES:
+            raise InvalidInput("purpose_unknown", purpose=purpose, known=", ".join(PURPOSES))
+        return await self._db.read(lambda db: _require(db, tenant, voice, purpose))
+
+
+def _check(new: NewConsent) -> None:
+    if not new.speaker.strip() or len(new.speaker) > 200 or not new.purposes:
+        raise InvalidInput("consent_invalid")
+    for purpose in new.purposes:
+        if purpose not in PURPOSES:
+            raise InvalidInput("purpose_unknown", purpose=purpose, known=", ".join(PURPOSES))
+
+
+def _moment(text: str | None) -> str | None:
+    """A time from outside as this box stores times, so that they compare as text."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput("consent_invalid") from error
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _insert(db: sqlite3.Connection, tenant: str, new: NewConsent) -> Consent:
+    consent_id = new_id("con")
+    row = {
+        "tenant": tenant,
+        "id": consent_id,
+        "speaker": new.speaker,
+        "voice": new.voice,
+        "purposes": to_json(sorted(set(new.purposes))),
+        "statement": new.statement,
+        "evidence": new.evidence,
+        "created_at": _advance_clock(db),
+        "expires_at": _moment(new.expires_at),
+    }
+    insert_row(db, "consents", row)
+    return _find(db, tenant, consent_id)
+
+
+def _require(db: sqlite3.Connection, tenant: str, voice: str, purpose: str) -> Consent | None:
+    query = "SELECT origin, speaker FROM voices WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
+    known = db.execute(query, (tenant, voice)).fetchone()
+    if known is not None and known["origin"] == "starter":
+        return None
+    speaker = "" if known is None else known["speaker"]
+    query = (
+        "SELECT * FROM consents WHERE tenant = ? AND (voice = ? OR (voice = '' AND speaker = ? AND speaker <> ''))"
+        " AND EXISTS (SELECT 1 FROM json_each(purposes) WHERE value = ?) ORDER BY created_at, rowid"
+    )
+    about = [_consent(row) for row in db.execute(query, (tenant, voice, speaker, purpose))]
+    return _judge(about, _largest_time(db), voice, purpose)
+
+
+def _judge(about: list[Consent], now: str, voice: str, purpose: str) -> Consent:
+    """The newest consent that still holds. One given before the latest revocation does not."""
+    revoked = max((consent.revoked_at for consent in about if consent.revoked_at), default="")
+    for consent in reversed(about):
+        is_expired = consent.expires_at is not None and consent.expires_at <= now
+        if consent.created_at > revoked and not is_expired:
+            return consent
+    if not about:
+        raise Forbidden("consent_missing", voice=voice, purpose=purpose)
+    if about[-1].created_at <= revoked:
+        raise Forbidden("consent_revoked", voice=voice, purpose=purpose, on=revoked)
+    raise Forbidden("consent_expired", voice=voice, purpose=purpose, on=about[-1].expires_at)
+
+
+def _largest_time(db: sqlite3.Connection) -> str:
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (_CLOCK,)).fetchone()
+    return max(utc_now(), row["value"] if row else "")
+
+
+def _advance_clock(db: sqlite3.Connection) -> str:
+    """The present, never before a time that was written down already."""
+    now = _largest_time(db)
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_CLOCK, now))
+    return now
+
+
+def _find(db: sqlite3.Connection, tenant: str, consent_id: str) -> Consent:
+    row = db.execute("SELECT * FROM consents WHERE tenant = ? AND id = ?", (tenant, consent_id)).fetchone()
+    if row is None:
+        raise NotFound("consent_not_found", consent=consent_id[:80])
+    return _consent(row)
+
+
+def _consent(row: sqlite3.Row) -> Consent:
+    return Consent(
+        tenant=row["tenant"],
+        id=row["id"],
+        speaker=row["speaker"],
+        voice=row["voice"],
+        purposes=tuple(json.loads(row["purposes"])),
+        statement=row["statement"],
+        evidence=row["evidence"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+    )

@@ -1,0 +1,156 @@
+"""Recordings: the sound as it was captured, the verdict on it, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from appliance.database import Database, insert_row, utc_now
+from appliance.errors import InvalidInput, NotFound
+from appliance.voices.blobs import BlobStore
+from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.voices.records import NewRecording, Recording, new_id, report_as_json, to_json
+
+MAX_TRANSCRIPT = 20_000  # characters; ten minutes of speech are about half of it
+_SOURCES = ("", "given", "asr")
+
+
+class RecordingStore:
+    """Every query is scoped by tenant."""
+
+    def __init__(self, db: Database, blobs: BlobStore) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._files = asyncio.Lock()  # filing and erasing the same sound must not cross
+
+    async def add(self, tenant: str, new: NewRecording) -> Recording:
+        """File the sound untouched, and the row. Raises InvalidInput("transcript_invalid"), StorageFull."""
+        _check_transcript(new.transcript, new.transcript_source)
+        put = self._blobs.put_file if isinstance(new.source, Path) else self._blobs.put_bytes
+        async with self._files:
+            sha256 = await asyncio.to_thread(put, new.source)  # type: ignore[arg-type]
+            return await self._db.write(lambda db: _insert(db, tenant, new, sha256), durable=True)
+
+    async def get(self, tenant: str, recording_id: str) -> Recording:
+        """Raises NotFound("recording_not_found")."""
+        return await self._db.read(lambda db: _find(db, tenant, recording_id))
+
+    async def get_many(self, tenant: str, recording_ids: Sequence[str]) -> tuple[Recording, ...]:
+        """In the order asked for. Raises NotFound("recording_not_found") for the first that is not there."""
+        return await self._db.read(lambda db: tuple(_find(db, tenant, one) for one in recording_ids))
+
+    async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Recording]:
+        """Newest first."""
+        where = "tenant = ? AND deleted_at IS NULL"
+        listing = Listing("SELECT * FROM recordings", where, (tenant,), ("created_at", "id"), is_descending=True)
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _recording))
+
+    async def set_transcript(
+        self, tenant: str, recording_id: str, text: str, language: str, *, source: str = "given"
+    ) -> Recording:
+        """Correct what the recording says. Raises NotFound, InvalidInput("transcript_invalid")."""
+        _check_transcript(text, source)
+
+        def update(db: sqlite3.Connection) -> Recording:
+            _find(db, tenant, recording_id)
+            db.execute(
+                "UPDATE recordings SET transcript = ?, language = ?, transcript_source = ? WHERE tenant = ? AND id = ?",
+                (text, language, source, tenant, recording_id),
+            )
+            return _find(db, tenant, recording_id)
+
+        return await self._db.write(update)
+
+    async def delete(self, tenant: str, recording_id: str) -> None:
+        """Erase the words, and the sound unless another recording has the same one; the row stays as a gravestone.
+
+        Voice versions made from it stay. Raises NotFound("recording_not_found").
+        """
+        async with self._files:
+            orphan = await self._db.write(lambda db: _bury(db, tenant, recording_id), durable=True)
+            if orphan:
+                await asyncio.to_thread(self._blobs.remove, orphan)
+
+    def path(self, recording: Recording) -> Path:
+        """Where its sound lies. Raises NotFound("blob_not_found")."""
+        return self._blobs.path(recording.sha256)
+
+
+def _check_transcript(text: str, source: str) -> None:
+    is_writable = not any("\ud800" <= character <= "\udfff" or character == "\0" for character in text)
+    if len(text) > MAX_TRANSCRIPT or source not in _SOURCES or not is_writable:
+        raise InvalidInput("transcript_invalid", characters=len(text), most=MAX_TRANSCRIPT)
+
+
+def _safe_name(filename: str) -> str:
+    """The last part of a file name, printable and short; it is shown, never opened."""
+    last = PurePosixPath(filename.replace("\\", "/")).name
+    return "".join(character for character in last if character.isprintable())[:200] or "recording"
+
+
+def _insert(db: sqlite3.Connection, tenant: str, new: NewRecording, sha256: str) -> Recording:
+    now, recording_id = utc_now(), new_id("rec")
+    if new.speaker:
+        speaker = {"tenant": tenant, "id": new.speaker, "name": new.speaker, "created_at": now}
+        insert_row(db, "speakers", speaker, or_ignore=True)
+    row = {
+        "tenant": tenant,
+        "id": recording_id,
+        "sha256": sha256,
+        "filename": _safe_name(new.filename),
+        "duration_s": float(new.duration_s),
+        "sample_rate": int(new.sample_rate),
+        "accepted": int(new.report.accepted),
+        "report": to_json(report_as_json(new.report)),
+        "transcript": new.transcript,
+        "language": new.language,
+        "transcript_source": new.transcript_source,
+        "speaker": new.speaker,
+        "created_at": now,
+    }
+    insert_row(db, "recordings", row)
+    return _find(db, tenant, recording_id)
+
+
+def _bury(db: sqlite3.Connection, tenant: str, recording_id: str) -> str:
+    """Mark the row; returns the digest of its sound when no living row needs it, else ""."""
+    sha256 = _find(db, tenant, recording_id).sha256
+    db.execute(
+        "UPDATE recordings SET deleted_at = ?, transcript = '' WHERE tenant = ? AND id = ?",
+        (utc_now(), tenant, recording_id),
+    )
+    needed = (
+        "SELECT 1 FROM recordings WHERE sha256 = :digest AND deleted_at IS NULL"
+        " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest"
+        " UNION ALL SELECT 1 FROM voice_versions WHERE instr(files, :digest) > 0"
+    )
+    return "" if db.execute(needed, {"digest": sha256}).fetchone() else sha256
+
+
+def _find(db: sqlite3.Connection, tenant: str, recording_id: str) -> Recording:
+    query = "SELECT * FROM recordings WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
+    row = db.execute(query, (tenant, recording_id.encode("utf-8", "replace").decode())).fetchone()
+    if row is None:
+        raise NotFound("recording_not_found", recording=recording_id[:80])
+    return _recording(row)
+
+
+def _recording(row: sqlite3.Row) -> Recording:
+    return Recording(
+        tenant=row["tenant"],
+        id=row["id"],
+        sha256=row["sha256"],
+        filename=row["filename"],
+        duration_s=row["duration_s"],
+        sample_rate=row["sample_rate"],
+        accepted=bool(row["accepted"]),
+        report=json.loads(row["report"]),
+        transcript=row["transcript"],
+        language=row["language"],
+        transcript_source=row["transcript_source"],
+        speaker=row["speaker"],
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,314 @@
+"""The registry of voices: names, immutable versions, and the aliases that say which version is in production."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from appliance.contracts import StarterVoice, VoiceAssets
+from appliance.database import Database, insert_row, utc_now
+from appliance.errors import Conflict, InvalidInput, NotFound
+from appliance.voices.blobs import BlobStore
+from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.voices.records import AliasMove, NewVersion, NewVoice, Voice, VoiceVersion, to_json
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_ALWAYS_VERIFIED_BYTES = 8 << 20  # a few ms to hash; a larger file is hashed again only after it changed
+
+_SELECT_VOICE = """
+SELECT voices.*, aliases.number AS current,
+    (SELECT max(number) FROM voice_versions AS v
+     WHERE v.tenant = voices.tenant AND v.voice = voices.id AND v.number >= voices.first_number) AS latest
+FROM voices LEFT JOIN aliases ON aliases.tenant = voices.tenant AND aliases.name = voices.id"""
+
+_SELECT_VERSION = """
+SELECT v.* FROM voice_versions AS v JOIN voices ON voices.tenant = v.tenant AND voices.id = v.voice"""
+_LIVING = "voices.deleted_at IS NULL AND v.number >= voices.first_number"
+
+
+class VoiceRegistry:
+    """Every query is scoped by tenant; what belongs to another tenant does not exist here."""
+
+    def __init__(self, db: Database, blobs: BlobStore) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> (inode, size, mtime) when it was last hashed
+
+    async def list_voices(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Voice]:
+        """The tenant's voices by id."""
+        listing = Listing(_SELECT_VOICE, "voices.tenant = ? AND deleted_at IS NULL", (tenant,), ("voices.id",))
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _voice))
+
+    async def get_voice(self, tenant: str, voice_id: str) -> Voice:
+        """Raises NotFound("voice_not_found")."""
+        return await self._db.read(lambda db: _find_voice(db, tenant, voice_id))
+
+    async def create_voice(self, tenant: str, new: NewVoice) -> Voice:
+        """Name a voice; it has no version yet. A deleted id may be taken again: old versions stay hidden.
+
+        Raises InvalidInput("voice_id_invalid"), Conflict("voice_exists").
+        """
+        if not _ID.fullmatch(new.id):
+            raise InvalidInput("voice_id_invalid", voice=new.id[:80])
+        return await self._db.write(lambda db: _create(db, tenant, new), durable=True)
+
+    async def add_version(self, tenant: str, voice_id: str, new: NewVersion) -> VoiceVersion:
+        """File the next version; nothing is overwritten and no alias moves.
+
+        Raises NotFound("voice_not_found" | "blob_not_found").
+        """
+        for digest in new.files.values():
+            await asyncio.to_thread(self._blobs.path, digest)
+        return await self._db.write(lambda db: _add_version(db, tenant, voice_id, new), durable=True)
+
+    async def promote(self, tenant: str, voice_id: str, number: int, *, reason: str = "promoted") -> Voice:
+        """Move the alias to a version (forward or back); the move is logged with `reason`.
+
+        Raises NotFound("voice_not_found" | "version_not_found").
+        """
+
+        def move(db: sqlite3.Connection) -> Voice:
+            _find_version(db, tenant, voice_id, number)
+            _move_alias(db, tenant, voice_id, number, reason)
+            return _find_voice(db, tenant, voice_id)
+
+        return await self._db.write(move, durable=True)
+
+    async def versions(self, tenant: str, voice_id: str) -> tuple[VoiceVersion, ...]:
+        """All versions, oldest first. Raises NotFound("voice_not_found")."""
+
+        def select(db: sqlite3.Connection) -> tuple[VoiceVersion, ...]:
+            _find_voice(db, tenant, voice_id)
+            where = f"{_SELECT_VERSION} WHERE v.tenant = ? AND v.voice = ? AND {_LIVING} ORDER BY v.number"
+            return tuple(_version(row) for row in db.execute(where, (tenant, voice_id)))
+
+        return await self._db.read(select)
+
+    async def alias_moves(self, tenant: str, voice_id: str) -> tuple[AliasMove, ...]:
+        """What was in production when, oldest first."""
+        query = "SELECT * FROM alias_moves WHERE tenant = ? AND name = ? ORDER BY sequence"
+        return await self._db.read(lambda db: tuple(_alias_move(row) for row in db.execute(query, (tenant, voice_id))))
+
+    async def resolve(self, tenant: str, spec: str, version: int | None = None) -> VoiceVersion:
+        """The version that `spec` ("anna", "anna@3") or `version` names; without either, the one in production.
+
+        Raises NotFound("voice_not_found" | "version_not_found" | "voice_not_ready"),
+        InvalidInput("version_contradicts").
+        """
+        name, number = _parse(spec, version)
+        return await self._db.read(lambda db: _resolve(db, tenant, name, number))
+
+    async def assets(self, version: VoiceVersion) -> VoiceAssets:
+        """What the engine needs to speak `version`, its files checked against their digests.
+
+        Raises Corrupt("blob_corrupt"), NotFound("blob_not_found").
+        """
+        files = await asyncio.to_thread(self._verified_files, version.files)
+        identity = to_json([version.engine, dict(version.files), version.settings])
+        key = f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
+        return VoiceAssets(key=key, engine=version.engine, files=files, settings=version.settings)
+
+    async def seed_starters(self, tenant: str, engine_name: str, voices: Sequence[StarterVoice]) -> int:
+        """File the voices that an engine brings, as version 1 in production; returns how many were new.
+
+        A starter that the tenant has, had and deleted, or whose id is taken, is left as it is.
+        """
+        return sum([await self._seed(tenant, engine_name, starter) for starter in voices])
+
+    async def delete_voice(self, tenant: str, voice_id: str) -> None:
+        """Nobody can speak with it any more; its versions stay as history. Raises NotFound("voice_not_found")."""
+
+        def mark(db: sqlite3.Connection) -> None:
+            _find_voice(db, tenant, voice_id)
+            _move_alias(db, tenant, voice_id, None, "deleted")
+            row = (utc_now(), tenant, voice_id)
+            db.execute("UPDATE voices SET deleted_at = ? WHERE tenant = ? AND id = ?", row)
+
+        await self._db.write(mark, durable=True)
+
+    async def _seed(self, tenant: str, engine_name: str, starter: StarterVoice) -> bool:
+        known = "SELECT 1 FROM voices WHERE tenant = ? AND id = ?"
+        if await self._db.read(lambda db: db.execute(known, (tenant, starter.name)).fetchone()):
+            return False
+        files = {
+            role: await asyncio.to_thread(self._blobs.put_bytes, content) for role, content in starter.files.items()
+        }
+        voice = NewVoice(
+            starter.name, starter.title, starter.description, starter.gender, starter.languages, origin="starter"
+        )
+        origin = {"base": starter.name, "licence": starter.licence, "attribution": starter.attribution}
+        version = NewVersion(engine_name, files, starter.settings, lineage=origin)
+
+        def file(db: sqlite3.Connection) -> bool:
+            if db.execute(known, (tenant, starter.name)).fetchone():
+                return False
+            _create(db, tenant, voice)
+            number = _add_version(db, tenant, starter.name, version).number
+            _move_alias(db, tenant, starter.name, number, "came with the engine")
+            return True
+
+        return await self._db.write(file, durable=True)
+
+    def _verified_files(self, files: Mapping[str, str]) -> dict[str, Path]:
+        for digest in files.values():
+            facts = self._blobs.path(digest).stat()
+            seen = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            if facts.st_size <= _ALWAYS_VERIFIED_BYTES or self._verified.get(digest) != seen:
+                self._blobs.verify(digest)
+                self._verified[digest] = seen
+        return {role: self._blobs.path(digest) for role, digest in files.items()}
+
+
+def _parse(spec: str, version: int | None) -> tuple[str, int | None]:
+    name, mark, pinned = spec.partition("@")
+    if not mark:
+        return name, version
+    if not re.fullmatch(r"[0-9]{1,9}", pinned):
+        raise NotFound("version_not_found", voice=name[:80], version=pinned[:20])
+    number = int(pinned)
+    if version is not None and version != number:
+        raise InvalidInput("version_contradicts", voice=spec[:80], version=version)
+    return name, number
+
+
+def _resolve(db: sqlite3.Connection, tenant: str, name: str, number: int | None) -> VoiceVersion:
+    if number is not None:
+        return _find_version(db, tenant, name, number)
+    query = "SELECT voice, number FROM aliases WHERE tenant = ? AND name = ?"
+    row = db.execute(query, (tenant, name)).fetchone()
+    if row is None:
+        voice = _find_voice(db, tenant, name)
+        raise NotFound("voice_not_ready", voice=name, latest=voice.latest or 0)
+    return _find_version(db, tenant, row["voice"], row["number"])
+
+
+def _find_voice(db: sqlite3.Connection, tenant: str, voice_id: str) -> Voice:
+    query = f"{_SELECT_VOICE} WHERE voices.tenant = ? AND voices.id = ? AND deleted_at IS NULL"
+    row = db.execute(query, (tenant, _clean(voice_id))).fetchone()
+    if row is None:
+        raise NotFound("voice_not_found", voice=voice_id[:80])
+    return _voice(row)
+
+
+def _find_version(db: sqlite3.Connection, tenant: str, voice_id: str, number: int) -> VoiceVersion:
+    query = f"{_SELECT_VERSION} WHERE v.tenant = ? AND v.voice = ? AND v.number = ? AND {_LIVING}"
+    in_range = number if 0 < number < 1 << 60 else 0  # SQLite refuses larger integers
+    row = db.execute(query, (tenant, _clean(voice_id), in_range)).fetchone()
+    if row is None:
+        _find_voice(db, tenant, voice_id)
+        raise NotFound("version_not_found", voice=voice_id[:80], version=number)
+    return _version(row)
+
+
+def _clean(name: str) -> str:
+    """Names from outside may hold lone surrogates, which SQLite cannot bind; such a name is nobody's."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _create(db: sqlite3.Connection, tenant: str, new: NewVoice) -> Voice:
+    old = db.execute("SELECT deleted_at FROM voices WHERE tenant = ? AND id = ?", (tenant, new.id)).fetchone()
+    if old is not None and old["deleted_at"] is None:
+        raise Conflict("voice_exists", voice=new.id)
+    used = "SELECT coalesce(max(number), 0) + 1 AS next FROM voice_versions WHERE tenant = ? AND voice = ?"
+    first_number = db.execute(used, (tenant, new.id)).fetchone()["next"]
+    row = {
+        "title": new.title or new.id,
+        "description": new.description,
+        "gender": new.gender,
+        "languages": to_json(new.languages),
+        "speaker": new.speaker,
+        "origin": new.origin,
+        "created_at": utc_now(),
+        "first_number": first_number,
+        "deleted_at": None,
+    }
+    if old is None:
+        insert_row(db, "voices", {"tenant": tenant, "id": new.id, **row})
+    else:
+        changes = ", ".join(f"{column} = ?" for column in row)
+        db.execute(f"UPDATE voices SET {changes} WHERE tenant = ? AND id = ?", (*row.values(), tenant, new.id))
+    return _find_voice(db, tenant, new.id)
+
+
+def _add_version(db: sqlite3.Connection, tenant: str, voice_id: str, new: NewVersion) -> VoiceVersion:
+    _find_voice(db, tenant, voice_id)
+    used = "SELECT coalesce(max(number), 0) + 1 AS next FROM voice_versions WHERE tenant = ? AND voice = ?"
+    number = db.execute(used, (tenant, voice_id)).fetchone()["next"]
+    row = {
+        "tenant": tenant,
+        "voice": voice_id,
+        "number": number,
+        "engine": new.engine,
+        "files": to_json(dict(new.files)),
+        "settings": to_json(new.settings),
+        "metrics": to_json(new.metrics),
+        "lineage": to_json(new.lineage),
+        "created_at": utc_now(),
+    }
+    insert_row(db, "voice_versions", row)
+    return _find_version(db, tenant, voice_id, number)
+
+
+def _move_alias(db: sqlite3.Connection, tenant: str, name: str, number: int | None, reason: str) -> None:
+    old = db.execute("SELECT number FROM aliases WHERE tenant = ? AND name = ?", (tenant, name)).fetchone()
+    before, now = None if old is None else old["number"], utc_now()
+    if before == number:
+        return
+    if number is None:
+        db.execute("DELETE FROM aliases WHERE tenant = ? AND name = ?", (tenant, name))
+    else:
+        db.execute(
+            "INSERT INTO aliases (tenant, name, voice, number, moved_at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (tenant, name) DO UPDATE SET number = excluded.number, moved_at = excluded.moved_at",
+            (tenant, name, name, number, now),
+        )
+    row = {
+        "tenant": tenant,
+        "name": name,
+        "voice": name,
+        "from_number": before,
+        "to_number": number,
+        "reason": reason,
+        "moved_at": now,
+    }
+    insert_row(db, "alias_moves", row)
+
+
+def _voice(row: sqlite3.Row) -> Voice:
+    return Voice(
+        tenant=row["tenant"],
+        id=row["id"],
+        title=row["title"],
+        description=row["description"],
+        gender=row["gender"],
+        languages=tuple(json.loads(row["languages"])),
+        created_at=row["created_at"],
+        current=row["current"],
+        speaker=row["speaker"],
+        origin=row["origin"],
+        latest=row["latest"],
+    )
+
+
+def _version(row: sqlite3.Row) -> VoiceVersion:
+    return VoiceVersion(
+        tenant=row["tenant"],
+        voice=row["voice"],
+        number=row["number"],
+        engine=row["engine"],
+        files=json.loads(row["files"]),
+        settings=json.loads(row["settings"]),
+        metrics=json.loads(row["metrics"]),
+        lineage=json.loads(row["lineage"]),
+        created_at=row["created_at"],
+    )
+
+
+def _alias_move(row: sqlite3.Row) -> AliasMove:
+    columns = ("name", "voice", "from_number", "to_number", "reason", "moved_at")
+    return AliasMove(**{column: row[column] for column in columns})
