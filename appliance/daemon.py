@@ -50,7 +50,7 @@ async def _run(settings: Settings, manager: ServiceManager) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with serve(settings) as url:
-        print(f"voiced ready on {url}", flush=True)  # noqa: T201 - the line that scripts wait for
+        print(f"voiced ready on {url}", flush=True)
         notify(manager, "READY=1")
         watchdog = asyncio.create_task(_feed_watchdog(manager))
         await stopped.wait()
@@ -108,7 +108,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         try:
             await pool.warm()
         except VoicedError as error:
-            log.error("the box cannot speak yet: %s", error)  # noqa: TRY400 - the reason is the message
+            log.error("the box cannot speak yet: %s", error)
         yield url
 
 

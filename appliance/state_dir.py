@@ -80,7 +80,7 @@ def open_state_dir(root: Path) -> Iterator[StateDir]:
 
 
 def admin_token_of(settings: Settings, state: StateDir) -> str:
-    """The token in force: the configured one, else the one made at first boot (256 bits, readable by the owner only)."""
+    """The token in force: the configured one, else the one made at first boot (256 bits, for its owner only)."""
     if settings.admin_token is not None:
         return settings.admin_token.get_secret_value()
     if not state.admin_token.is_file():
