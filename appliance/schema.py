@@ -122,7 +122,7 @@ CREATE TABLE announcements (
     tenant TEXT NOT NULL, id TEXT NOT NULL, text TEXT NOT NULL, voice TEXT NOT NULL, language TEXT NOT NULL,
     priority INTEGER NOT NULL, volume REAL, chime INTEGER NOT NULL,
     state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', repeated INTEGER NOT NULL DEFAULT 0,
-    rendition TEXT, max_age_s REAL,
+    rendition TEXT, audio TEXT, duration_s REAL, max_age_s REAL, zone TEXT NOT NULL DEFAULT 'main',
     created_at TEXT NOT NULL, started_at TEXT, finished_at TEXT,
     PRIMARY KEY (tenant, id)
 ) STRICT"""
