@@ -1,0 +1,1 @@
+"""What the box says aloud: the queue of announcements and the loudspeaker."""

@@ -1,0 +1,303 @@
+"""The player: a child process that owns the sound device. `python -m appliance.audio.player --control-fd N`.
+
+It decides nothing: what to play, when and how loud comes over the control socket as frames (`appliance.framing`), and
+what happened goes back the same way. When the socket closes, the player falls silent and ends.
+
+Orders                                                   Reports
+`play`    id, sample_rate, gain                          `device`    state open | absent | error, code, measured …
+`pcm`     id; payload: mono float32, little endian       `started`   id
+`end`     id: no more samples will come                  `position`  id, position_s (heard so far), buffered_s
+`stop`    id, or null for all                            `finished`  id, outcome played | stopped, position_s, underruns
+`volume`  value (amplitude factor 0..1)                  `alive`     every half second, with what was written so far
+                                                         `refused`   an order that made no sense, and why
+
+The device gets silence between the sounds: amplifiers and HDMI sinks that fall asleep swallow the first syllable, and
+an unplugged device is noticed at once. Writing blocks; no callback runs Python in the realtime thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from appliance.audio.mixing import Mixer, Track
+from appliance.audio.output import Output, OutputRequest, open_output
+from appliance.contracts import Samples
+from appliance.errors import Unavailable
+from appliance.framing import FramingError, read_frame, write_frame
+
+BLOCK_S = 0.02
+FADE_S = 0.025
+REPORT_S = 0.1  # positions
+ALIVE_S = 0.5
+LEAD_S = 0.05  # how far beyond its own latency a device may be ahead of the clock (null and network sinks never block)
+LAG_S = 0.25  # further behind than this, the clock is set anew instead of catching up in a burst
+GOODBYE_S = 2.0  # a player without a parent is gone after this, whatever the device does
+MAX_BUFFERED_S = 60.0
+MAX_TRACKS = 32
+
+Report = dict[str, Any]
+
+EXIT_PARENT_GONE = 0
+EXIT_NO_DEVICE = 3
+EXIT_DEVICE_LOST = 4
+
+
+class OrderError(ValueError):
+    """An order that makes no sense; it is refused and reported, the player goes on."""
+
+
+class ControlLine:
+    """The socket to the parent; reports leave through a thread so that playing never waits for the reader."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._reports: queue.Queue[Report | None] = queue.Queue(maxsize=10_000)
+        self._sender = threading.Thread(target=self._send, name="reports", daemon=True)
+        self._sender.start()
+
+    def report(self, event: str, **fields: Any) -> None:
+        """Queue a report. A parent that stopped reading long ago has lost interest: then it is dropped."""
+        try:
+            self._reports.put_nowait({"event": event, **fields})
+        except queue.Full:
+            return
+
+    def flush(self) -> None:
+        """Send what is queued and stop sending."""
+        self._reports.put(None)
+        self._sender.join(timeout=1.0)
+
+    def _send(self) -> None:
+        while (report := self._reports.get()) is not None:
+            try:
+                write_frame(self._sock, report)
+            except OSError:
+                return  # the reading side sees the same end
+
+
+class Player:
+    """Carries out orders (one thread) and writes blocks to the device (another); the lock guards the mixer."""
+
+    def __init__(self, output: Output, volume: float, line: ControlLine) -> None:
+        self._output = output
+        self._line = line
+        self._lock = threading.Lock()
+        self._mixer = Mixer(output.sample_rate, volume)
+        self._block = round(BLOCK_S * output.sample_rate)
+        self._lead_s = output.latency_s + LEAD_S
+        self._ending: list[tuple[int, Report]] = []  # (blocks until it has left the device, what to report then)
+        self._underruns = 0
+        self._underruns_at: dict[str, int] = {}  # count when each track began
+        self.is_parent_gone = threading.Event()
+
+    # ------------------------------------------------------------ orders
+
+    def obey(self, header: dict[str, Any], payload: bytes) -> None:
+        """Carry out one order. Raises OrderError."""
+        orders: dict[str, Callable[[dict[str, Any], bytes], None]] = {
+            "play": self._play,
+            "pcm": self._feed,
+            "end": self._end,
+            "stop": self._stop,
+            "volume": self._set_volume,
+        }
+        try:
+            order = orders[header["op"]]
+            order(header, payload)
+        except (KeyError, TypeError, ValueError) as error:
+            raise OrderError(f"{type(error).__name__}: {error}") from error
+
+    def _play(self, header: dict[str, Any], _payload: bytes) -> None:
+        rate, gain = int(header["sample_rate"]), float(header.get("gain", 1.0))
+        if not 4_000 <= rate <= 384_000 or not 0.0 <= gain <= 1.0:
+            raise OrderError(f"sample rate {rate}, gain {gain}")
+        track = Track(str(header["id"]), rate, self._mixer.sample_rate, gain)
+        with self._lock:
+            if track.id in self._mixer.tracks or len(self._mixer.tracks) >= MAX_TRACKS:
+                raise OrderError(f"{track.id} plays already, or {MAX_TRACKS} others do")
+            self._mixer.tracks[track.id] = track
+            self._underruns_at[track.id] = self._underruns
+
+    def _feed(self, header: dict[str, Any], payload: bytes) -> None:
+        track = self._mixer.tracks.get(str(header["id"]))
+        if track is None or track.is_ended:
+            return  # stopped a moment ago; its last chunks were on the way
+        samples = track.convert(np.frombuffer(payload, "<f4"))
+        with self._lock:
+            if track.buffered + len(samples) > MAX_BUFFERED_S * self._mixer.sample_rate:
+                raise OrderError(f"{track.id}: more than {MAX_BUFFERED_S} s ahead")
+            track.feed(samples)
+
+    def _end(self, header: dict[str, Any], _payload: bytes) -> None:
+        track = self._mixer.tracks.get(str(header["id"]))
+        if track is None or track.is_ended:
+            return
+        rest = track.convert(np.zeros(0, np.float32), is_last=True)
+        with self._lock:
+            track.feed(rest)
+            track.is_ended = True
+
+    def _stop(self, header: dict[str, Any], _payload: bytes) -> None:
+        wanted = header["id"]
+        with self._lock:
+            for track in self._mixer.tracks.values():
+                if wanted in (None, track.id) and not track.is_stopping:
+                    track.stop(round(FADE_S * self._mixer.sample_rate))
+
+    def _set_volume(self, header: dict[str, Any], _payload: bytes) -> None:
+        value = float(header["value"])
+        if not 0.0 <= value <= 1.0:
+            raise OrderError(f"volume {value}")
+        with self._lock:
+            self._mixer.set_volume(value)
+
+    # ------------------------------------------------------------ sound
+
+    def run(self) -> None:
+        """Write blocks until the parent is gone. Raises sounddevice.PortAudioError when the device is lost."""
+        started, written_s = time.monotonic(), 0.0
+        next_alive = next_position = 0.0
+        while not self._has_fallen_silent():
+            now = time.monotonic()
+            ahead_s = written_s - (now - started)
+            if ahead_s > self._lead_s:
+                time.sleep(ahead_s - self._lead_s)
+            elif ahead_s < -LAG_S:
+                started = now - written_s
+            if self._write_block():
+                self._underruns += 1
+            written_s += BLOCK_S
+            if now >= next_position:
+                next_position = now + REPORT_S
+                self._report_positions()
+            if now >= next_alive:
+                next_alive = now + ALIVE_S
+                self._line.report("alive", written_s=round(written_s, 3), underruns=self._underruns)
+
+    def _has_fallen_silent(self) -> bool:
+        if not self.is_parent_gone.is_set():
+            return False
+        self._stop({"id": None}, b"")
+        return not self._mixer.tracks and not self._ending
+
+    def _write_block(self) -> bool:
+        """One block to the device; True when the device had run dry before it."""
+        with self._lock:
+            fresh = [track.id for track in self._mixer.tracks.values() if track.taken == 0 and track.buffered > 0]
+            block = self._mixer.render(self._block)
+            over = [track for track in self._mixer.tracks.values() if track.is_over]
+            for track in over:
+                del self._mixer.tracks[track.id]
+        has_run_dry = bool(self._output.stream.write(_spread(block, self._output.channels)))
+        for track_id in fresh:
+            self._line.report("started", id=track_id)
+        self._count_down(over)
+        return has_run_dry
+
+    def _count_down(self, over: list[Track]) -> None:
+        """Report tracks as finished once their last block has left the device, not when it was handed over."""
+        self._ending = [(blocks - 1, report) for blocks, report in self._ending]
+        for track in over:
+            report = {
+                "id": track.id,
+                "outcome": "stopped" if track.is_stopping else "played",
+                "position_s": round(track.taken / track.device_rate, 3),
+                "underruns": self._underruns - self._underruns_at.pop(track.id),
+            }
+            blocks = 0 if track.is_stopping else int(self._lead_s / BLOCK_S) + 1
+            self._ending.append((blocks, report))
+        for _, report in [entry for entry in self._ending if entry[0] <= 0]:
+            self._line.report("finished", **report)
+        self._ending = [entry for entry in self._ending if entry[0] > 0]
+
+    def _report_positions(self) -> None:
+        for track in list(self._mixer.tracks.values()):
+            heard_s = max(0.0, track.taken / track.device_rate - self._output.latency_s)
+            buffered_s = track.buffered / track.device_rate
+            self._line.report("position", id=track.id, position_s=round(heard_s, 3), buffered_s=round(buffered_s, 3))
+
+
+def _spread(block: Samples, channels: int) -> Samples:
+    """(n,) -> (n, channels), the same sound on every channel."""
+    return np.repeat(block[:, np.newaxis], channels, axis=1)
+
+
+def listen(sock: socket.socket, player: Player, line: ControlLine) -> None:
+    """Take orders until the parent closes the line."""
+    try:
+        while True:
+            header, payload = read_frame(sock)
+            try:
+                player.obey(header, payload)
+            except OrderError as error:
+                line.report("refused", op=header.get("op"), id=header.get("id"), detail=str(error))
+    except (EOFError, FramingError, OSError):
+        player.is_parent_gone.set()
+    time.sleep(GOODBYE_S)
+    os._exit(EXIT_PARENT_GONE)  # the device swallowed the writing thread: nobody is left who could end it
+
+
+def serve(sock: socket.socket, request: OutputRequest, volume: float) -> int:
+    """Own the device until the parent goes or the device does; the exit status says which."""
+    line = ControlLine(sock)
+    try:
+        output = open_output(request)
+    except Unavailable as error:
+        state = "error" if error.code == "sound_device_failed" else "absent"
+        line.report("device", state=state, code=error.code, measured=error.measured)
+        line.flush()
+        return EXIT_NO_DEVICE
+    line.report(
+        "device",
+        state="open",
+        device=output.name,
+        sample_rate=output.sample_rate,
+        channels=output.channels,
+        latency_s=round(output.latency_s, 4),
+    )
+    player = Player(output, volume, line)
+    threading.Thread(target=listen, args=(sock, player, line), name="orders", daemon=True).start()
+    try:
+        player.run()
+    except Exception as error:
+        if type(error).__name__ != "PortAudioError":
+            raise
+        line.report("device", state="error", code="sound_device_lost", measured=_loss(output, error))
+        line.flush()
+        return EXIT_DEVICE_LOST
+    output.stream.close()
+    return EXIT_PARENT_GONE
+
+
+def _loss(output: Output, error: Exception) -> dict[str, str]:
+    return {"device": output.name, "detail": str(error)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of the child process."""
+    parser = argparse.ArgumentParser(prog="appliance.audio.player")
+    parser.add_argument("--control-fd", type=int, required=True, help="our end of the socket to the parent")
+    parser.add_argument("--device", default="", help="name, part of a name, or index; empty: the system's default")
+    parser.add_argument("--sample-rate", type=int, default=48_000)
+    parser.add_argument("--volume", type=float, default=1.0)
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the line
+    sock = socket.socket(fileno=args.control_fd)
+    return serve(sock, OutputRequest(args.device, args.sample_rate), args.volume)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # PortAudio's own exit handler can hang on a device that is gone
