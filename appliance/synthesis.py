@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from appliance.audio.loudness import gain_for, integrated_lufs, limit
+from appliance.audio.loudness import gain_between, integrated_lufs, limit
 from appliance.contracts import Audio, AudioChunk, JsonDict, Samples, SpeakTask, VoiceAssets
 from appliance.errors import Busy, DeadlineExceeded, InvalidInput, TooLarge
 from appliance.settings import SpeechSettings
@@ -211,8 +211,8 @@ class _Loudness:
     def level(self, audio: Audio) -> Samples:
         if self._lufs is None:
             self._lufs = integrated_lufs(audio.samples, audio.sample_rate)
-        gain = gain_for(self._lufs, self._settings.target_lufs)
-        return limit(audio.samples * np.float32(gain), self._settings.peak_dbfs)
+        louder = audio.samples * np.float32(gain_between(self._lufs, self._settings.target_lufs))
+        return limit(louder, audio.sample_rate, self._settings.peak_dbfs)
 
 
 class _Admitted:
