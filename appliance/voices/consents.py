@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Forbidden, InvalidInput, NotFound
 from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import Consent, NewConsent, new_id, to_json
+from appliance.voices.records import Consent, NewConsent, clean_name, new_id, to_json
 
 PURPOSES = ("clone", "speak", "announce", "publish", "share")
 _CLOCK = "consents.latest_time"  # the largest time seen: turning the clock back does not revive what has expired
@@ -135,9 +135,9 @@ def _advance_clock(db: sqlite3.Connection) -> str:
 
 
 def _find(db: sqlite3.Connection, tenant: str, consent_id: str) -> Consent:
-    row = db.execute("SELECT * FROM consents WHERE tenant = ? AND id = ?", (tenant, consent_id)).fetchone()
+    row = db.execute("SELECT * FROM consents WHERE tenant = ? AND id = ?", (tenant, clean_name(consent_id))).fetchone()
     if row is None:
-        raise NotFound("consent_not_found", consent=consent_id[:80])
+        raise NotFound("consent_not_found", consent=clean_name(consent_id)[:80])
     return _consent(row)
 
 

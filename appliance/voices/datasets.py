@@ -11,7 +11,7 @@ from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import NotFound
 from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import Dataset, new_id, to_json
+from appliance.voices.records import Dataset, clean_name, new_id, to_json
 
 
 def digest_of_clips(clips: Sequence[JsonDict]) -> str:
@@ -41,9 +41,9 @@ class DatasetStore:
     async def get(self, tenant: str, dataset_id: str) -> Dataset:
         """Raises NotFound("dataset_not_found")."""
         query = "SELECT * FROM datasets WHERE tenant = ? AND id = ?"
-        row = await self._db.read(lambda db: db.execute(query, (tenant, dataset_id)).fetchone())
+        row = await self._db.read(lambda db: db.execute(query, (tenant, clean_name(dataset_id))).fetchone())
         if row is None:
-            raise NotFound("dataset_not_found", dataset=dataset_id[:80])
+            raise NotFound("dataset_not_found", dataset=clean_name(dataset_id)[:80])
         return _dataset(row)
 
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:

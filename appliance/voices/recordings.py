@@ -12,7 +12,7 @@ from appliance.database import Database, insert_row, utc_now
 from appliance.errors import InvalidInput, NotFound
 from appliance.voices.blobs import BlobStore
 from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import NewRecording, Recording, new_id, report_as_json, to_json
+from appliance.voices.records import NewRecording, Recording, clean_name, new_id, report_as_json, to_json
 
 MAX_TRANSCRIPT = 20_000  # characters; ten minutes of speech are about half of it
 _SOURCES = ("", "given", "asr")
@@ -132,9 +132,9 @@ def _bury(db: sqlite3.Connection, tenant: str, recording_id: str) -> str:
 
 def _find(db: sqlite3.Connection, tenant: str, recording_id: str) -> Recording:
     query = "SELECT * FROM recordings WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
-    row = db.execute(query, (tenant, recording_id.encode("utf-8", "replace").decode())).fetchone()
+    row = db.execute(query, (tenant, clean_name(recording_id))).fetchone()
     if row is None:
-        raise NotFound("recording_not_found", recording=recording_id[:80])
+        raise NotFound("recording_not_found", recording=clean_name(recording_id)[:80])
     return _recording(row)
 
 

@@ -17,6 +17,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(8)}"
 
 
+def clean_name(name: str) -> str:
+    """A name from outside, fit for a query and a message: lone surrogates, which neither can carry, become "?"."""
+    return name.encode("utf-8", "replace").decode()[:200]
+
+
 def to_json(value: Any) -> str:
     """JSON text as it is stored: sorted keys, so that equal values are equal text and have equal digests."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -15,7 +15,7 @@ from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Conflict, InvalidInput, NotFound
 from appliance.voices.blobs import BlobStore
 from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import AliasMove, NewVersion, NewVoice, Voice, VoiceVersion, to_json
+from appliance.voices.records import AliasMove, NewVersion, NewVoice, Voice, VoiceVersion, clean_name, to_json
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ALWAYS_VERIFIED_BYTES = 8 << 20  # a few ms to hash; a larger file is hashed again only after it changed
@@ -165,7 +165,7 @@ class VoiceRegistry:
 
 
 def _parse(spec: str, version: int | None) -> tuple[str, int | None]:
-    name, mark, pinned = spec.partition("@")
+    name, mark, pinned = clean_name(spec).partition("@")
     if not mark:
         return name, version
     if not re.fullmatch(r"[0-9]{1,9}", pinned):
@@ -188,8 +188,9 @@ def _resolve(db: sqlite3.Connection, tenant: str, name: str, number: int | None)
 
 
 def _find_voice(db: sqlite3.Connection, tenant: str, voice_id: str) -> Voice:
+    voice_id = clean_name(voice_id)
     query = f"{_SELECT_VOICE} WHERE voices.tenant = ? AND voices.id = ? AND deleted_at IS NULL"
-    row = db.execute(query, (tenant, _clean(voice_id))).fetchone()
+    row = db.execute(query, (tenant, voice_id)).fetchone()
     if row is None:
         raise NotFound("voice_not_found", voice=voice_id[:80])
     return _voice(row)
@@ -198,16 +199,11 @@ def _find_voice(db: sqlite3.Connection, tenant: str, voice_id: str) -> Voice:
 def _find_version(db: sqlite3.Connection, tenant: str, voice_id: str, number: int) -> VoiceVersion:
     query = f"{_SELECT_VERSION} WHERE v.tenant = ? AND v.voice = ? AND v.number = ? AND {_LIVING}"
     in_range = number if 0 < number < 1 << 60 else 0  # SQLite refuses larger integers
-    row = db.execute(query, (tenant, _clean(voice_id), in_range)).fetchone()
+    row = db.execute(query, (tenant, clean_name(voice_id), in_range)).fetchone()
     if row is None:
         _find_voice(db, tenant, voice_id)
         raise NotFound("version_not_found", voice=voice_id[:80], version=number)
     return _version(row)
-
-
-def _clean(name: str) -> str:
-    """Names from outside may hold lone surrogates, which SQLite cannot bind; such a name is nobody's."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _create(db: sqlite3.Connection, tenant: str, new: NewVoice) -> Voice:

@@ -11,7 +11,7 @@ from appliance.database import Database, insert_row, utc_now
 from appliance.errors import NotFound
 from appliance.voices.blobs import BlobStore
 from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import NewRendition, Rendition, new_id, to_json
+from appliance.voices.records import NewRendition, Rendition, clean_name, new_id, to_json
 
 
 class RenditionStore:
@@ -62,9 +62,11 @@ def _insert(db: sqlite3.Connection, tenant: str, new: NewRendition, sha256: str)
 
 
 def _find(db: sqlite3.Connection, tenant: str, rendition_id: str) -> Rendition:
-    row = db.execute("SELECT * FROM renditions WHERE tenant = ? AND id = ?", (tenant, rendition_id)).fetchone()
+    row = db.execute(
+        "SELECT * FROM renditions WHERE tenant = ? AND id = ?", (tenant, clean_name(rendition_id))
+    ).fetchone()
     if row is None:
-        raise NotFound("rendition_not_found", rendition=rendition_id[:80])
+        raise NotFound("rendition_not_found", rendition=clean_name(rendition_id)[:80])
     return _rendition(row)
 
 
