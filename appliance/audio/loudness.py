@@ -26,12 +26,8 @@ SEGMENT_S = 20.0  # filtered at a time, to bound memory
 PREROLL_S = 0.5  # the filters' memory: the 38 Hz high-pass has died away by then
 
 # Analogue prototypes of the two K-weighting stages (BS.1770 gives them as 48 kHz coefficients; these reproduce those).
-SHELF_HZ, SHELF_GAIN_DB, SHELF_Q, SHELF_EXPONENT = (
-    1681.974450955533,
-    3.999843853973347,
-    0.7071752369554196,
-    0.4996667741545416,
-)
+SHELF_HZ, SHELF_Q = 1681.974450955533, 0.7071752369554196
+SHELF_GAIN_DB, SHELF_EXPONENT = 3.999843853973347, 0.4996667741545416
 HIGHPASS_HZ, HIGHPASS_Q = 38.13547087602444, 0.5003270373238773
 
 LIMITER_REACH_S = 0.004  # how long before and after a peak the gain moves
@@ -88,11 +84,8 @@ def _k_response(size: int, sample_rate: int) -> NDArray[np.complex128]:
     warped = math.tan(math.pi * SHELF_HZ / sample_rate)
     high = 10.0 ** (SHELF_GAIN_DB / 20.0)
     middle = high**SHELF_EXPONENT
-    shelf_b = (
-        high + middle * warped / SHELF_Q + warped**2,
-        2 * (warped**2 - high),
-        high - middle * warped / SHELF_Q + warped**2,
-    )
+    slope = middle * warped / SHELF_Q
+    shelf_b = (high + slope + warped**2, 2 * (warped**2 - high), high - slope + warped**2)
     shelf = _biquad(z1, shelf_b, _denominator(warped, SHELF_Q))
     warped = math.tan(math.pi * HIGHPASS_HZ / sample_rate)
     low = _denominator(warped, HIGHPASS_Q)
@@ -131,7 +124,7 @@ def _peaks_between(samples: Samples) -> NDArray[np.float32]:
     fine = np.abs(soxr.resample(samples, 1, OVERSAMPLING, quality="HQ"))
     fine = np.pad(fine, (0, max(0, OVERSAMPLING * len(samples) - len(fine))))[: OVERSAMPLING * len(samples)]
     peaks = fine.reshape(len(samples), OVERSAMPLING).max(axis=1)
-    return np.maximum(peaks, np.abs(samples)).astype(np.float32)
+    return np.asarray(np.maximum(peaks, np.abs(samples)), np.float32)
 
 
 def gain_for(samples: Samples, sample_rate: int, target_lufs: float, *, max_gain_db: float = 24.0) -> float:
@@ -149,8 +142,8 @@ def gain_between(measured_lufs: float, target_lufs: float, *, max_gain_db: float
 def limit(samples: Samples, sample_rate: int, ceiling_dbfs: float) -> Samples:
     """Turn peaks down, smoothly and in time, so that no sample exceeds the ceiling; quieter sound passes unchanged.
 
-    The gain at each sample is the mean, over the reach of the limiter, of the least gain any neighbour within that reach
-    needs: an average of numbers that are all small enough for this sample, hence small enough itself.
+    The gain at each sample is the mean, over the reach of the limiter, of the least gain any neighbour within that
+    reach needs: an average of numbers that are all small enough for this sample, hence small enough itself.
     """
     ceiling = 10.0 ** (ceiling_dbfs / 20.0)
     if len(samples) == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.audio.speech_activity import FRAME_S, SpeechActivity
+from appliance.audio.speech_activity import ENTER, FRAME_S, SpeechActivity
 from appliance.contracts import Audio, Samples
 
 STEP_S = 0.02  # frames of the power track
@@ -65,12 +65,12 @@ def speech_and_noise_power(audio: Audio, activity: SpeechActivity) -> tuple[floa
     return float(powers[is_speech].mean()), noise
 
 
-def _is_voiced(activity: SpeechActivity, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _is_voiced(activity: SpeechActivity, times: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Whether the detector itself hears speech at each time: bridged pauses are not voice."""
-    frames = np.minimum((times / FRAME_S).astype(int), max(0, len(activity.probabilities) - 1))
-    return (
-        np.asarray(activity.probabilities[frames] >= 0.5) if len(activity.probabilities) else np.zeros(len(times), bool)
-    )
+    if len(activity.probabilities) == 0:
+        return np.zeros(len(times), bool)
+    frames = np.minimum((times / FRAME_S).astype(int), len(activity.probabilities) - 1)
+    return np.asarray(activity.probabilities[frames] >= ENTER)
 
 
 def snr_db(audio: Audio, activity: SpeechActivity) -> float | None:

@@ -1,7 +1,7 @@
 """The verdict on a recording: good enough to clone from, and if not, what to do about it.
 
-Every rule reads one figure of `measures` and gives at most one reason; reasons are catalogue codes whose remedy tells the
-reader why to read again. Keys of `measures` are stable: duration_s, sample_rate, channels, peak_dbfs, clipped_share,
+Every rule reads one figure of `measures` and gives at most one reason; reasons are catalogue codes whose remedy tells
+the reader why to read again. Keys of `measures` are stable: duration_s, sample_rate, channels, peak_dbfs, clipped_share,
 snr_db, speech_share, loudness_lufs, dnsmos {sig, bak, ovrl}, and what tells how they were won: format, speech_s,
 speech_dbfs, vad. A figure that could not be measured is null.
 """
@@ -19,6 +19,17 @@ from appliance.contracts import Audio, JsonDict, QualityReport, Reason
 from appliance.errors import Corrupt, VoicedError
 from appliance.settings import IntakeSettings
 
+MEASURES = (
+    "duration_s",
+    "sample_rate",
+    "channels",
+    "peak_dbfs",
+    "clipped_share",
+    "snr_db",
+    "speech_share",
+    "loudness_lufs",
+    "dnsmos",
+)
 GOOD_SAMPLE_RATE = 24_000  # Hz; engines of this box speak at it
 SILENT_PEAK_DBFS = -50.0
 QUIET_SPEECH_DBFS = -45.0
@@ -47,19 +58,7 @@ def check_bytes(content: bytes, limits: IntakeSettings) -> QualityReport:
 
 
 def _refused(error: VoicedError) -> QualityReport:
-    measures: JsonDict = dict.fromkeys(
-        (
-            "duration_s",
-            "sample_rate",
-            "channels",
-            "peak_dbfs",
-            "clipped_share",
-            "snr_db",
-            "speech_share",
-            "loudness_lufs",
-            "dnsmos",
-        )
-    )
+    measures: JsonDict = dict.fromkeys(MEASURES)
     known = {key: error.measured[key] for key in measures if key in error.measured}
     return QualityReport(False, (Reason(error.code, dict(error.measured)),), (), measures | known)
 
@@ -139,9 +138,9 @@ def channel_difference_db(samples: Frames) -> float:
     """Level of the difference of two channels relative to their sum, dB."""
     left, right = samples[:, 0].astype(np.float64), samples[:, 1].astype(np.float64)
     difference, total = float(np.mean((left - right) ** 2)), float(np.mean((left + right) ** 2))
-    return (
-        loudness.decibels((difference / total) ** 0.5) if total > 0 else (0.0 if difference > 0 else loudness.FLOOR_DB)
-    )
+    if total == 0:
+        return 0.0 if difference > 0 else loudness.FLOOR_DB
+    return loudness.decibels((difference / total) ** 0.5)
 
 
 def _judge_level(measures: JsonDict, limits: IntakeSettings, reasons: list[Reason]) -> None:

@@ -57,7 +57,7 @@ def find_speech(audio: Audio) -> SpeechActivity:
 def _frames(samples: Samples) -> NDArray[np.float32]:
     """(n,) -> (frames, FRAME), the end filled with zeros."""
     count = -(-len(samples) // FRAME)
-    return np.pad(samples, (0, count * FRAME - len(samples))).reshape(count, FRAME)
+    return np.asarray(np.pad(samples, (0, count * FRAME - len(samples))).reshape(count, FRAME), np.float32)
 
 
 def _ask_silero(samples: Samples) -> NDArray[np.float32]:
