@@ -1,0 +1,271 @@
+"""The box on the LAN: `_voiced._tcp.local.` by multicast DNS, so that apps and `voiced find` need no address.
+
+What is found this way is a hint, never a credential: anyone on the LAN may announce anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from zeroconf import (
+    Error,
+    InterfaceChoice,
+    IPVersion,
+    ServiceStateChange,
+    Zeroconf,
+    get_all_addresses,
+    get_all_addresses_v6,
+)
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from appliance.doors.http.services import Box
+from appliance.settings import Settings
+
+log = logging.getLogger("voiced.discovery")
+
+SERVICE = "_voiced._tcp.local."
+NAME_FILE = "lan-name.json"  # a name that had to change because it was taken is kept over restarts
+NAME_BYTES = 56  # of the 63 a DNS label may have: a conflict appends "-2"
+LINK_CHECK_S = 10.0  # how soon a new cable, address or Wi-Fi is noticed
+WITHDRAW_TIMEOUT_S = 3.0
+RESOLVE_TIMEOUT_MS = 2_000
+MAX_TOLD = 200  # characters of anything a stranger on the LAN says
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """A box that answered. Everything here is what it said about itself."""
+
+    uuid: str
+    name: str
+    version: str
+    url: str
+    addresses: tuple[str, ...]
+    port: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For `voiced find --json`."""
+        return {
+            "uuid": self.uuid,
+            "name": self.name,
+            "version": self.version,
+            "url": self.url,
+            "addresses": list(self.addresses),
+            "port": self.port,
+        }
+
+
+@dataclass
+class Announcement:
+    """What is said on the LAN at this moment; `name` is empty until (and unless) it has been said."""
+
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    problem: str = ""
+    said: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@asynccontextmanager
+async def announce(box: Box, url: str, settings: Settings) -> AsyncIterator[Announcement]:
+    """Announce the box until the context ends, then withdraw it.
+
+    Never waits for the network and never fails: without multicast the box is reached by its address.
+    """
+    announcement = Announcement()
+    announcer = _Announcer(box, urlsplit(url).port or 0, settings, announcement)
+    task = asyncio.create_task(announcer.run(), name="discovery")
+    try:
+        yield announcement
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class _Announcer:
+    def __init__(self, box: Box, port: int, settings: Settings, announcement: Announcement) -> None:
+        self._box = box
+        self._port = port
+        self._host = settings.http.host
+        self._name_file = settings.state_dir / NAME_FILE
+        self._announcement = announcement
+
+    async def run(self) -> None:
+        """Announce; when the addresses of the machine change, withdraw and announce again."""
+        while True:
+            addresses = await asyncio.to_thread(reachable_addresses, self._host)
+            try:
+                async with self._registered(addresses):
+                    while await asyncio.to_thread(reachable_addresses, self._host) == addresses:
+                        await asyncio.sleep(LINK_CHECK_S)
+                log.info("the network changed: announcing again")
+            except (OSError, Error) as error:
+                self._announcement.problem = str(error) or type(error).__name__
+                log.warning("not announced on the LAN: %s", self._announcement.problem)
+                await asyncio.sleep(LINK_CHECK_S)
+
+    @asynccontextmanager
+    async def _registered(self, addresses: tuple[str, ...]) -> AsyncIterator[None]:
+        zeroconf = AsyncZeroconf(interfaces=list(addresses), ip_version=_ip_version(addresses))
+        try:
+            info = self._info(addresses, await asyncio.to_thread(self._read_name))
+            wanted = info.name
+            await (await zeroconf.async_register_service(info, allow_name_change=True))
+            name = info.name.removesuffix(f".{SERVICE}")
+            if info.name != wanted:
+                log.warning("the name %s is taken on the LAN: this box is %s now", wanted, name)
+                await asyncio.to_thread(self._keep_name, name)
+            announcement = self._announcement
+            announcement.name, announcement.addresses, announcement.problem = name, addresses, ""
+            announcement.said.set()
+            log.info("announced as %s on %s", info.name, ", ".join(addresses))
+            yield
+        finally:
+            self._announcement.name = ""
+            await _close(zeroconf)
+
+    def _info(self, addresses: tuple[str, ...], name: str) -> AsyncServiceInfo:
+        box = self._box
+        properties = {
+            "uuid": box.uuid,
+            "version": box.version,
+            "name": box.name[:60],
+            "path": "/",
+            "api": "/v1",
+            "tls": "0",
+        }
+        return AsyncServiceInfo(
+            SERVICE,
+            f"{name}.{SERVICE}",
+            port=self._port,
+            properties=properties,
+            server=f"voiced-{box.uuid[:8]}.local.",
+            parsed_addresses=[address.split("%")[0] for address in addresses],
+        )
+
+    def _read_name(self) -> str:
+        """The name to ask for: the one this box had to take last time, unless it has been renamed since."""
+        wanted = instance_name(self._box.name)
+        try:
+            kept = json.loads(self._name_file.read_text(encoding="utf-8"))
+            if kept["asked"] == wanted:
+                return instance_name(str(kept["given"]))
+        except FileNotFoundError:
+            return wanted
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is not readable (%s): using the configured name", self._name_file, error)
+        return wanted
+
+    def _keep_name(self, given: str) -> None:
+        document = {"asked": instance_name(self._box.name), "given": given}
+        try:
+            _write_whole(self._name_file, json.dumps(document, ensure_ascii=False))
+        except OSError as error:
+            log.warning("the name given on the LAN cannot be kept: %s", error)
+
+
+def _write_whole(path: Path, content: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(path)
+
+
+async def _close(zeroconf: AsyncZeroconf) -> None:
+    """Say goodbye, so that lists on the LAN forget us at once, then close; a dead network must not hold the stop up."""
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
+            await zeroconf.async_unregister_all_services()
+    await zeroconf.async_close()
+
+
+def instance_name(name: str) -> str:
+    """A name as one DNS label: no dot, at most NAME_BYTES of UTF-8."""
+    label = "".join("-" if character == "." or not character.isprintable() else character for character in name).strip()
+    return label.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore") or "voiced"
+
+
+def reachable_addresses(host: str) -> tuple[str, ...]:
+    """The addresses under which a server bound to `host` is reached: one, or all of this machine for a wildcard."""
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - read, not bound
+        known = {address for address in get_all_addresses() if not ip_address(address).is_loopback}
+        if host in {"", "::"}:
+            known |= {row[0][0] for row in get_all_addresses_v6() if not ip_address(row[0][0]).is_loopback}
+        return tuple(sorted(known)) or ("127.0.0.1",)
+    try:
+        rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return ("127.0.0.1",)
+    return tuple(sorted({str(row[4][0]) for row in rows}))
+
+
+def _ip_version(addresses: tuple[str, ...]) -> IPVersion:
+    versions = {ip_address(address).version for address in addresses}
+    if versions == {4}:
+        return IPVersion.V4Only
+    return IPVersion.V6Only if versions == {6} else IPVersion.All
+
+
+async def browse(seconds: float) -> list[FoundBox]:
+    """The boxes that answer within `seconds`, on every interface including the loopback, by name."""
+    found: dict[str, FoundBox] = {}
+    pending: set[asyncio.Task[None]] = set()
+    zeroconf = AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)
+
+    def notice(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Removed:
+            found.pop(name, None)
+            return
+        task = asyncio.ensure_future(_resolve(zeroconf, name, found))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+
+    browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[notice])
+    try:
+        await asyncio.sleep(seconds)
+        if pending:
+            await asyncio.wait(pending, timeout=RESOLVE_TIMEOUT_MS / 1_000)
+    finally:
+        await browser.async_cancel()
+        for task in pending:
+            task.cancel()
+        await zeroconf.async_close()
+    return sorted(found.values(), key=lambda box: (box.name, box.uuid))
+
+
+async def _resolve(zeroconf: Zeroconf, name: str, found: dict[str, FoundBox]) -> None:
+    info = AsyncServiceInfo(SERVICE, name)
+    if not await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) or not info.port:
+        return
+    addresses = tuple(info.parsed_scoped_addresses(IPVersion.All))[:16]
+    if addresses:
+        found[name] = _found_box(name, info, addresses)
+
+
+def _found_box(name: str, info: AsyncServiceInfo, addresses: tuple[str, ...]) -> FoundBox:
+    properties = {key: _told(value) for key, value in info.decoded_properties.items()}
+    first = next((address for address in addresses if ":" not in address), addresses[0])
+    shown = f"[{first}]" if ":" in first else first
+    scheme = "https" if properties.get("tls") == "1" else "http"
+    return FoundBox(
+        uuid=properties.get("uuid", ""),
+        name=_told(name.removesuffix(f".{SERVICE}")),
+        version=properties.get("version", ""),
+        url=f"{scheme}://{shown}:{info.port}",
+        addresses=addresses,
+        port=int(info.port or 0),
+    )
+
+
+def _told(value: str | None) -> str:
+    """What a stranger said, safe to print in a terminal."""
+    return "".join(character for character in value or "" if character.isprintable())[:MAX_TOLD]

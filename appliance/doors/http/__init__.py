@@ -1,0 +1,1 @@
+"""The HTTP doors: protocol in, service call out; no business rule lives here."""

@@ -1,0 +1,107 @@
+"""`/v1/announcements`: said aloud by the box itself."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from appliance.announcer.records import Announcement, NewAnnouncement
+from appliance.doors.http.access import principal_of
+from appliance.doors.http.answers import answer_json, answer_page, as_json
+from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import (
+    AnnouncementAsked,
+    AnnouncementsTold,
+    AnnouncementTold,
+    PageQuery,
+    StoppedTold,
+)
+from appliance.doors.http.services import services_of
+
+
+async def announce(request: web.Request) -> web.Response:
+    """`POST /v1/announcements`: answers at once; the saying follows."""
+    asked, services = await read_record(request, AnnouncementAsked), services_of(request)
+    announcement = await services.announcer.submit(
+        principal_of(request).tenant,
+        NewAnnouncement(
+            text=asked.text,
+            voice=asked.voice,
+            language=asked.language,
+            priority=asked.priority,
+            volume=asked.volume,
+            chime=asked.chime,
+            max_age_s=asked.max_age_s,
+        ),
+    )
+    location = {"Location": f"/v1/announcements/{announcement.id}"}
+    return answer_json(as_json(announcement), status=202, headers=location)
+
+
+async def list_announcements(request: web.Request) -> web.Response:
+    """`GET /v1/announcements`."""
+    asked = read_query(request, PageQuery)
+    page = await services_of(request).announcer.list(principal_of(request).tenant, asked.cursor, asked.limit)
+    return answer_page(page.items, page.next)
+
+
+async def get_announcement(request: web.Request) -> web.Response:
+    """`GET /v1/announcements/{announcement}`."""
+    announcer, tenant = services_of(request).announcer, principal_of(request).tenant
+    return answer_json(as_json(await announcer.get(tenant, request.match_info["announcement"])))
+
+
+async def stop_one(request: web.Request) -> web.Response:
+    """`DELETE /v1/announcements/{announcement}`: not said, or cut short."""
+    announcer, tenant = services_of(request).announcer, principal_of(request).tenant
+    return _stopped(await announcer.stop(tenant, request.match_info["announcement"]))
+
+
+async def stop_all(request: web.Request) -> web.Response:
+    """`DELETE /v1/announcements`: silence, now."""
+    return _stopped(await services_of(request).announcer.stop(principal_of(request).tenant, None))
+
+
+def _stopped(rows: tuple[Announcement, ...]) -> web.Response:
+    return answer_json({"stopped": len(rows), "items": [as_json(row) for row in rows], "next": None})
+
+
+_ALL, _ONE = "/v1/announcements", "/v1/announcements/{announcement}"
+_TOLD = (Answer(200, "the announcement", AnnouncementTold),)
+ROUTES = (
+    Route(
+        "GET",
+        _ALL,
+        list_announcements,
+        "List announcements",
+        "announcements",
+        (Answer(200, "announcements, newest first", AnnouncementsTold),),
+        query=PageQuery,
+    ),
+    Route(
+        "POST",
+        _ALL,
+        announce,
+        "Say something aloud",
+        "announcements",
+        (Answer(202, "queued", AnnouncementTold),),
+        body=Body(AnnouncementAsked),
+    ),
+    Route(
+        "DELETE",
+        _ALL,
+        stop_all,
+        "Stop everything that is being said",
+        "announcements",
+        (Answer(200, "how many were stopped", StoppedTold),),
+    ),
+    Route("GET", _ONE, get_announcement, "One announcement", "announcements", _TOLD),
+    Route(
+        "DELETE",
+        _ONE,
+        stop_one,
+        "Stop one announcement",
+        "announcements",
+        (Answer(200, "how many were stopped", StoppedTold),),
+    ),
+)

@@ -1,0 +1,119 @@
+"""`/v1/jobs`: long work, watched live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from appliance.doors.http.access import principal_of
+from appliance.doors.http.answers import answer_json, answer_page, as_json, encode_json
+from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import JobAsked, JobsTold, JobTold, PageQuery
+from appliance.doors.http.services import services_of
+from appliance.doors.http.speech import unfinished_is_broken, write_in_time
+from appliance.jobs.records import CloneRequest, Job
+
+HEARTBEAT_S = 15.0  # a comment line, so that proxies and clients see that the line is alive
+
+
+async def submit_job(request: web.Request) -> web.Response:
+    """`POST /v1/jobs`."""
+    asked, services = await read_record(request, JobAsked), services_of(request)
+    job = await services.jobs.submit_clone(
+        principal_of(request).tenant,
+        CloneRequest(
+            voice=asked.voice,
+            recording_ids=tuple(asked.recordings),
+            language=asked.language,
+            steps=asked.steps,
+            title=asked.title,
+            engine=asked.engine,
+        ),
+    )
+    return answer_json(as_json(job), status=202, headers={"Location": f"/v1/jobs/{job.id}"})
+
+
+async def list_jobs(request: web.Request) -> web.Response:
+    """`GET /v1/jobs`."""
+    asked = read_query(request, PageQuery)
+    page = await services_of(request).jobs.list(principal_of(request).tenant, asked.cursor, asked.limit)
+    return answer_page(page.items, page.next)
+
+
+async def get_job(request: web.Request) -> web.Response:
+    """`GET /v1/jobs/{job}`."""
+    return answer_json(as_json(await _find(request)))
+
+
+async def cancel_job(request: web.Request) -> web.Response:
+    """`DELETE /v1/jobs/{job}` and `POST …/cancel`: the work ends, the row stays."""
+    job = await services_of(request).jobs.cancel(principal_of(request).tenant, request.match_info["job"])
+    return answer_json(as_json(job), status=202)
+
+
+async def watch_job(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/jobs/{job}/events`: the job's row again and again, as server-sent events, until it has ended."""
+    job = await _find(request)
+    rows = services_of(request).jobs.events(principal_of(request).tenant, job.id)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    async with unfinished_is_broken(request):
+        await response.prepare(request)
+        async for row in _with_heartbeat(rows):
+            event = b": alive\n\n" if row is None else b"event: job\ndata: " + encode_json(as_json(row)) + b"\n\n"
+            await write_in_time(response, event)
+        await response.write_eof()
+    return response
+
+
+async def _with_heartbeat(rows: AsyncIterator[Job]) -> AsyncIterator[Job | None]:
+    """The rows, and None whenever nothing happened for a while."""
+    pending = asyncio.ensure_future(anext(rows, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_S)
+            if not done:
+                yield None
+                continue
+            row = pending.result()
+            if row is None:
+                return
+            yield row
+            pending = asyncio.ensure_future(anext(rows, None))
+    finally:
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+        close = getattr(rows, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _find(request: web.Request) -> Job:
+    return await services_of(request).jobs.get(principal_of(request).tenant, request.match_info["job"])
+
+
+ROUTES = (
+    Route("GET", "/v1/jobs", list_jobs, "List jobs", "jobs", (Answer(200, "jobs, newest first", JobsTold),), PageQuery),
+    Route(
+        "POST",
+        "/v1/jobs",
+        submit_job,
+        "Clone a voice from recordings",
+        "jobs",
+        (Answer(202, "the job, queued", JobTold),),
+        body=Body(JobAsked),
+    ),
+    Route("GET", "/v1/jobs/{job}", get_job, "One job", "jobs", (Answer(200, "the job", JobTold),)),
+    Route("DELETE", "/v1/jobs/{job}", cancel_job, "Cancel a job", "jobs", (Answer(202, "the job", JobTold),)),
+    Route("POST", "/v1/jobs/{job}/cancel", cancel_job, "Cancel a job", "jobs", (Answer(202, "the job", JobTold),)),
+    Route(
+        "GET",
+        "/v1/jobs/{job}/events",
+        watch_job,
+        "Watch a job",
+        "jobs",
+        (Answer(200, "server-sent events named `job`, each a job", content_type="text/event-stream"),),
+    ),
+)

@@ -1,0 +1,117 @@
+"""What every request passes: an id, figures, errors told in one shape, the gate, and headers that browsers obey."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from time import perf_counter
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from appliance import errors
+from appliance.doors.http.access import PRINCIPAL, authenticate
+from appliance.doors.http.problems import problem
+from appliance.doors.http.routes import ErrorShape
+from appliance.doors.http.services import METRICS, SERVICES, TABLE
+from appliance.messages import preferred_language
+
+log = logging.getLogger("voiced.http")
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")  # what we accept from outside and write to logs
+OPENAI_PATHS = ("/v1/audio/", "/v1/models")
+CLIENT_GONE = 499  # nobody reads it; the figures do
+
+# The pages are ours alone: no foreign script, no frame, no form target. Sounds are blobs that the page made itself.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def language_of(request: web.Request) -> str:
+    """The language for sentences in the answer: what the client prefers, else the box's own."""
+    return preferred_language(request.headers.get("Accept-Language"), request.app[SERVICES].settings.language)
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, time it, count it, log it."""
+    inbound = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = inbound if SANE_ID.fullmatch(inbound) else secrets.token_hex(8)
+    route = request.app[TABLE].find(request)
+    name, metrics = route.path if route else "(none)", request.app[METRICS]
+    started, status = perf_counter(), CLIENT_GONE
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except asyncio.CancelledError:
+        metrics.cancelled.add(name)
+        raise
+    finally:
+        took_s = perf_counter() - started
+        metrics.requests.add(request.method if route else "-", name, str(status))
+        metrics.latency.observe(took_s, name)
+        log.info("%s %s %d %.0f ms %s", request.method, name, status, took_s * 1e3, request[REQUEST_ID])
+
+
+@web.middleware
+async def translate_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer errors in this door's shape; the unexpected is logged in full and told only by its request id."""
+    try:
+        return await handler(request)
+    except errors.VoicedError as error:
+        return _answer(request, error)
+    except web.HTTPException as error:
+        return _answer(request, _from_aiohttp(error, request))
+    except ConnectionError:
+        raise  # the client left; aiohttp closes quietly
+    except Exception:  # noqa: BLE001 - the outermost net: whatever fails must end this request only
+        log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
+        return _answer(request, errors.VoicedError("unforeseen_error", request_id=request[REQUEST_ID]))
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let in who may come in, before a byte of the body is read."""
+    route = request.app[TABLE].find(request)
+    if route is not None and not route.is_public:
+        request[PRINCIPAL] = authenticate(request, route, request.app[SERVICES])
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise errors.UnsupportedMedia("body_compressed", encoding=encoding[:40])
+    return await handler(request)
+
+
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer, set as it starts (`on_response_prepare`)."""
+    headers = response.headers
+    headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers.setdefault("Cache-Control", "no-store")
+    headers["Server"] = "voiced"
+    if response.content_type == "text/html":
+        headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        headers["X-Frame-Options"] = "DENY"
+        headers["Permissions-Policy"] = "microphone=(self), camera=(), geolocation=()"
+
+
+def _answer(request: web.Request, error: errors.VoicedError) -> web.StreamResponse:
+    route = request.app[TABLE].find(request)
+    shape: ErrorShape = "openai" if request.path.startswith(OPENAI_PATHS) else "problem"
+    return problem(error, route.errors if route else shape, request[REQUEST_ID], language_of(request))
+
+
+def _from_aiohttp(error: web.HTTPException, request: web.Request) -> errors.VoicedError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return errors.InvalidInput("method_not_allowed", method=request.method, allowed=sorted(error.allowed_methods))
+    if error.status == 404:
+        return errors.NotFound("route_not_found", path=request.path[:200])
+    if error.status == 413:
+        return errors.TooLarge("body_too_large", limit_bytes=0, received_bytes=0)
+    return errors.InvalidInput("request_malformed", reason=error.reason)

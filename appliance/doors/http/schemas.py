@@ -1,0 +1,350 @@
+"""The records that cross the HTTP doors: what is accepted (strict) and what is answered (for the OpenAPI document)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+VOICE_ID = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+SPEC_LIMIT = 80  # characters of "anna@3"; the registry says what is valid
+MAX_TEXT = 100_000  # the outer bound; `speech.max_characters` decides
+MAX_SEED = 2**32 - 1
+Language = Literal["auto", "zh", "en", "ja"]
+SpeechFormat = Literal["wav", "flac", "mp3", "opus", "pcm"]
+
+
+class Asked(BaseModel):
+    """What a client sends: unknown fields are refused, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class Told(BaseModel):
+    """What a client is told; later versions may add fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PageQuery(Asked):
+    cursor: str | None = Field(None, max_length=400, description="`next` of the page before")
+    limit: int = Field(50, ge=1, le=500)
+
+
+# ---------------------------------------------------------------- speech
+
+# Names of api_v2 for things voiced has: they are read as ours. The rest of its names tune the sampler of one engine;
+# they are accepted so that existing callers work, and have no effect.
+API_V2_MEANING = {"text_lang": "lang", "media_type": "format", "speed_factor": "speed", "streaming_mode": "stream"}
+API_V2_FORMATS = {"raw": "pcm", "ogg": "opus"}
+API_V2_LANGUAGES = {"all_zh": "zh", "all_ja": "ja", "auto_yue": "auto"}
+API_V2_WITHOUT_EFFECT = frozenset(
+    "aux_ref_audio_paths prompt_text prompt_lang top_k top_p temperature text_split_method batch_size batch_threshold "
+    "split_bucket fragment_interval parallel_infer repetition_penalty sample_steps super_sampling return_fragment "
+    "overlap_length min_chunk_length fixed_length_chunk".split()
+)
+
+
+class SpeechAsked(Asked):
+    """`/tts`: speak `text` in the voice `speaker`. Field names of api_v2 are understood as well."""
+
+    speaker: str = Field(min_length=1, max_length=SPEC_LIMIT, description="voice id, or `anna@3` for one version")
+    text: str = Field(max_length=MAX_TEXT)
+    lang: Language = "auto"
+    format: SpeechFormat = "wav"
+    speed: float = Field(1.0, ge=0.5, le=2.0, allow_inf_nan=False)
+    version: int | None = Field(None, ge=1, description="a version of the voice; default: the one its alias names")
+    stream: bool = Field(False, description="send each clause as soon as it is spoken")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="same seed, same audio")
+    priority: int = Field(0, ge=0, le=9, description="higher is served first")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_api_v2(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        asked = {name: value for name, value in values.items() if name not in API_V2_WITHOUT_EFFECT}
+        for theirs, ours in API_V2_MEANING.items():
+            if theirs in asked:
+                asked.setdefault(ours, asked[theirs])
+                del asked[theirs]
+        reference = asked.pop("ref_audio_path", None)  # a registered voice id; never opened as a path
+        if "speaker" not in asked and reference is not None:
+            asked["speaker"] = reference
+        if asked.get("seed") in {-1, "-1", ""}:
+            asked["seed"] = None
+        if asked.get("stream") in {2, 3, "2", "3"}:  # api_v2 grades how it streams
+            asked["stream"] = True
+        for name, aliases in (("format", API_V2_FORMATS), ("lang", API_V2_LANGUAGES)):
+            if isinstance(asked.get(name), str):
+                asked[name] = aliases.get(asked[name].lower(), asked[name].lower())
+        return asked
+
+
+class OpenAiVoice(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: str = Field(min_length=1, max_length=SPEC_LIMIT)
+
+
+class OpenAiSpeechAsked(BaseModel):
+    """The body of OpenAI's `audio/speech`. Fields that later clients add are ignored, as theirs is not ours to police."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str = Field(min_length=1, max_length=100)
+    input: str = Field(max_length=MAX_TEXT)
+    voice: str | OpenAiVoice
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
+    speed: float = Field(1.0, ge=0.5, le=2.0, allow_inf_nan=False)
+    stream_format: Literal["audio", "sse"] | None = None
+    instructions: str | None = Field(None, max_length=10_000, description="accepted, without effect")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="an extension of voiced")
+    language: Language = Field("auto", description="an extension of voiced")
+
+
+class ModelTold(Told):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelsTold(Told):
+    object: Literal["list"]
+    data: list[ModelTold]
+
+
+class SpeakersTold(Told):
+    voices: list[dict[str, str]]
+
+
+# ---------------------------------------------------------------- voices
+
+
+class VoiceTold(Told):
+    id: str
+    title: str
+    description: str
+    gender: str
+    languages: list[str]
+    created_at: str
+    current: int | None = Field(description="the version that `speaker=id` means now")
+
+
+class VersionTold(Told):
+    voice: str
+    number: int
+    engine: str
+    files: dict[str, str]
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    created_at: str
+
+
+class PageTold(Told):
+    next: str | None
+
+
+class VoicesTold(PageTold):
+    items: list[VoiceTold]
+
+
+class VersionsTold(PageTold):
+    items: list[VersionTold]
+
+
+class PromoteAsked(Asked):
+    """Move the alias of a voice to one of its versions."""
+
+    version: int = Field(ge=1)
+
+
+# ---------------------------------------------------------------- recordings and consents
+
+
+class RecordingQuery(Asked):
+    """Fields beside the bytes; in a multipart body they may be parts instead."""
+
+    filename: str = Field("", max_length=200)
+    transcript: str = Field("", max_length=20_000)
+    speaker: str = Field("", max_length=100)
+    language: Literal["", "auto", "zh", "en", "ja"] = ""
+    label: bool = Field(True, description="without a transcript: let the box write down what is said")
+    keep: bool = Field(False, description="file a refused recording too, with accepted=false")
+
+    @field_validator("language")
+    @classmethod
+    def _auto_is_unset(cls, value: str) -> str:
+        return "" if value == "auto" else value
+
+
+class RecordingTold(Told):
+    id: str
+    sha256: str
+    filename: str
+    duration_s: float
+    sample_rate: int
+    accepted: bool
+    report: dict[str, Any]
+    transcript: str
+    language: str
+    transcript_source: str
+    speaker: str
+    created_at: str
+
+
+class RecordingsTold(PageTold):
+    items: list[RecordingTold]
+
+
+class TranscriptAsked(Asked):
+    transcript: str = Field(min_length=1, max_length=20_000)
+    language: Language = "auto"
+
+
+class VerdictTold(Told):
+    accepted: bool
+    reasons: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    measures: dict[str, Any]
+
+
+class ConsentAsked(Asked):
+    """What a speaker agreed to."""
+
+    speaker: str = Field(min_length=1, max_length=100)
+    voice: str = Field("", max_length=63, description="the voice it is for; empty: every voice of the speaker")
+    purposes: list[Literal["clone", "speak", "announce", "publish"]] = Field(min_length=1, max_length=8)
+    statement: str = Field("", max_length=4_000, description="the words that were agreed to")
+    evidence: str = Field("", max_length=100, description="id of the recording in which the speaker says so")
+    expires_at: str | None = Field(None, max_length=40, description="ISO 8601, UTC")
+
+
+class ConsentTold(Told):
+    id: str
+    speaker: str
+    voice: str
+    purposes: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class ConsentsTold(PageTold):
+    items: list[ConsentTold]
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class JobAsked(Asked):
+    """Make a voice from recordings."""
+
+    kind: Literal["clone"]
+    voice: str = Field(pattern=VOICE_ID, description="the voice to make, or to give a new version")
+    recordings: list[str] = Field(min_length=1, max_length=1_000, description="ids of accepted recordings")
+    language: Language = "auto"
+    title: str = Field("", max_length=200)
+    engine: str = Field("", max_length=60, description="default: the box's engine")
+    steps: int | None = Field(None, ge=1, le=10_000)
+
+
+class JobTold(Told):
+    id: str
+    kind: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    stage: str
+    fraction: float
+    eta_s: float | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class JobsTold(PageTold):
+    items: list[JobTold]
+
+
+# ---------------------------------------------------------------- announcements
+
+
+class AnnouncementAsked(Asked):
+    """Something to be said aloud, now or as soon as what is more urgent has been said."""
+
+    text: str = Field(min_length=1, max_length=MAX_TEXT)
+    voice: str = Field(min_length=1, max_length=SPEC_LIMIT)
+    language: Language = "auto"
+    priority: Literal["background", "normal", "urgent", "emergency"] = "normal"
+    volume: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="on top of the loudspeaker's own volume")
+    chime: bool | None = Field(None, description="default: as the box is set")
+    max_age_s: float = Field(300.0, gt=0, le=86_400, description="not said any more once it is older than this")
+
+
+class AnnouncementTold(Told):
+    id: str
+    text: str
+    voice: str
+    state: str
+    reason: str
+    priority: str
+    created_at: str
+
+
+class AnnouncementsTold(PageTold):
+    items: list[AnnouncementTold]
+
+
+class StoppedTold(PageTold):
+    stopped: int
+    items: list[AnnouncementTold]
+
+
+# ---------------------------------------------------------------- operators
+
+
+class HealthTold(Told):
+    status: Literal["ok"]
+
+
+class ReadyTold(Told):
+    is_ready: bool
+    parts: dict[str, str]
+
+
+class SystemTold(Told):
+    box: dict[str, Any]
+    workers: list[dict[str, Any]]
+    loudspeaker: dict[str, Any]
+    storage: dict[str, Any]
+
+
+class PluginTold(Told):
+    id: str
+    source: str
+    version: str
+    state: Literal["active", "quarantined", "blocked"]
+    provides: list[str]
+
+
+class PluginsTold(PageTold):
+    items: list[PluginTold]
+
+
+class ProblemTold(Told):
+    """An error: RFC 9457 with a stable code, what was measured, and what to do."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    measured: dict[str, Any]
+    remedy: str
+    instance: str
+
+
+class OpenAiErrorTold(Told):
+    error: dict[str, Any]

@@ -1,0 +1,63 @@
+"""What the doors are given: the rooms below, as one frozen record, and the keys they are kept under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from appliance.doors.http.metrics import Metrics
+from appliance.doors.http.routes import RouteTable
+from appliance.settings import Settings
+
+if TYPE_CHECKING:  # records of rooms below, named for the reader and the type checker only
+    from appliance.announcer.announcer import Announcer
+    from appliance.database import Database
+    from appliance.jobs.runner import JobRunner
+    from appliance.plugin_manager import Plugins
+    from appliance.synthesis import Synthesis
+    from appliance.voices.consents import ConsentStore
+    from appliance.voices.recordings import RecordingStore
+    from appliance.voices.registry import VoiceRegistry
+    from appliance.voices.renditions import RenditionStore
+    from appliance.workers import WorkerPool
+
+
+@dataclass(frozen=True)
+class Box:
+    """Who this box is: `uuid` is stable for life, `name` is shown on the LAN, `started_at` is ISO 8601 UTC."""
+
+    uuid: str
+    name: str
+    version: str
+    started_at: str
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a door may call. `admin_token` is the token in force: configured, or made at first boot."""
+
+    settings: Settings
+    admin_token: str
+    box: Box
+    db: Database
+    registry: VoiceRegistry
+    recordings: RecordingStore
+    consents: ConsentStore
+    renditions: RenditionStore
+    synthesis: Synthesis
+    jobs: JobRunner
+    announcer: Announcer
+    pool: WorkerPool
+    plugins: Plugins
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
+TABLE: web.AppKey[RouteTable] = web.AppKey("table", RouteTable)
+
+
+def services_of(request: web.Request) -> Services:
+    """The services of the application that serves `request`."""
+    return request.app[SERVICES]

@@ -1,0 +1,187 @@
+"""`/tts`, and how every speaking door sends sound: whole or clause by clause, encoded off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+from aiohttp import web
+
+from appliance.audio.encoding import CONTENT_TYPES, StreamEncoder, wav_header
+from appliance.contracts import Audio
+from appliance.doors.http.access import principal_of
+from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
+from appliance.doors.http.schemas import SpeechAsked
+from appliance.doors.http.services import METRICS, services_of
+from appliance.errors import Unavailable, VoicedError
+from appliance.synthesis import Speech, SpeechRequest
+
+log = logging.getLogger("voiced.http")
+
+WRITE_TIMEOUT_S = 30.0  # a listener that takes nothing for so long has gone, whatever TCP says
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How one answer is sent."""
+
+    format: str
+    is_streamed: bool
+    door: str  # for the figures
+    started: float  # perf_counter when the request was read
+
+
+async def get_tts(request: web.Request) -> web.StreamResponse:
+    """`GET /tts?speaker=&text=`."""
+    return await _speak(request, read_query(request, SpeechAsked), perf_counter())
+
+
+async def post_tts(request: web.Request) -> web.StreamResponse:
+    """`POST /tts` with a JSON object or a form."""
+    return await _speak(request, await read_record(request, SpeechAsked), perf_counter())
+
+
+async def _speak(request: web.Request, asked: SpeechAsked, started: float) -> web.StreamResponse:
+    speech = await services_of(request).synthesis.open(
+        SpeechRequest(
+            tenant=principal_of(request).tenant,
+            voice=asked.speaker,
+            text=asked.text,
+            language=asked.lang,
+            speed=asked.speed,
+            seed=asked.seed,
+            version=asked.version,
+            priority=asked.priority,
+            client=principal_of(request).client,
+        )
+    )
+    return await send_speech(request, speech, Delivery(asked.format, asked.stream, "tts", started))
+
+
+async def send_speech(request: web.Request, speech: Speech, delivery: Delivery) -> web.StreamResponse:
+    """The sound of `speech` as the answer; leaving early (the client went) closes the synthesis."""
+    if delivery.is_streamed:
+        return await _send_as_made(request, speech, delivery)
+    return await _send_whole(request, speech, delivery)
+
+
+async def _send_whole(request: web.Request, speech: Speech, delivery: Delivery) -> web.Response:
+    is_wav = delivery.format == "wav"  # its header states the length, which is known last
+    parts: list[bytes] = []
+    async with aclosing(encode(request, speech, delivery, "pcm" if is_wav else delivery.format, True)) as pieces:
+        async for piece in pieces:
+            parts.append(piece)
+    if is_wav:
+        parts.insert(0, wav_header(speech.sample_rate, sum(map(len, parts)) // 2))
+    return web.Response(body=b"".join(parts), headers=speech_headers(speech, delivery.format))
+
+
+async def _send_as_made(request: web.Request, speech: Speech, delivery: Delivery) -> web.StreamResponse:
+    async with aclosing(encode(request, speech, delivery, delivery.format, False)) as pieces:
+        first = await anext(pieces)  # whatever goes wrong before the first sound still gets its own status
+        response = web.StreamResponse(headers=speech_headers(speech, delivery.format))
+        response.enable_chunked_encoding()
+        async with unfinished_is_broken(request):
+            await response.prepare(request)
+            await write_in_time(response, first)
+            async for piece in pieces:
+                await write_in_time(response, piece)
+            await response.write_eof()
+    return response
+
+
+async def encode(
+    request: web.Request, speech: Speech, delivery: Delivery, format: str, is_patched: bool
+) -> AsyncGenerator[bytes, None]:
+    """The encoded pieces of `speech`, none of them empty; the codec works in a thread, the loop only passes bytes on.
+
+    Closing the generator closes the synthesis.
+    """
+    metrics, is_first = request.app[METRICS], True
+    async with closing_chunks(speech) as chunks:
+        encoder = await asyncio.to_thread(StreamEncoder, format, speech.sample_rate, is_patched=is_patched)
+        async for audio in chunks:
+            if is_first:
+                metrics.first_sound.observe(perf_counter() - delivery.started, delivery.door)
+                is_first = False
+            metrics.spoken.add(delivery.door, amount=audio.duration_s)
+            piece = await asyncio.to_thread(encoder.encode, audio.samples)
+            if piece:
+                yield piece
+    if is_first:
+        raise Unavailable("speech_without_sound")
+    piece = await asyncio.to_thread(encoder.finish)
+    if piece:
+        yield piece
+
+
+@asynccontextmanager
+async def closing_chunks(speech: Speech) -> AsyncIterator[AsyncIterator[Audio]]:
+    """The chunks of `speech`; leaving closes their generator, which cancels the work in the engine."""
+    try:
+        yield speech.chunks
+    finally:
+        close = getattr(speech.chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+@asynccontextmanager
+async def unfinished_is_broken(request: web.Request) -> AsyncIterator[None]:
+    """An answer that has begun cannot become an error: cut the connection, so that nobody takes a part for the whole."""
+    try:
+        yield
+    except (VoicedError, TimeoutError) as error:
+        log.warning("answer cut off: %s", error)
+        _abort(request)
+    except ConnectionError:
+        raise
+    except Exception:
+        log.exception("answer cut off")
+        _abort(request)
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def write_in_time(response: web.StreamResponse, piece: bytes) -> None:
+    """Write, but do not wait for ever for a reader that stopped reading."""
+    async with asyncio.timeout(WRITE_TIMEOUT_S):
+        await response.write(piece)
+
+
+def speech_headers(speech: Speech, format: str) -> dict[str, str]:
+    """Headers of every spoken answer."""
+    return {
+        "Content-Type": CONTENT_TYPES[format],
+        "X-Voice-Version": speech.voice.spec,
+        "X-AI-Generated": "true",
+        "X-Rendition": speech.rendition,
+        "X-Seed": str(speech.seed),
+        "X-Sample-Rate": str(speech.sample_rate),
+    }
+
+
+_SPOKEN = (Answer(200, "the sound", content_type=ANY_AUDIO),)
+
+ROUTES = (
+    Route("GET", "/tts", get_tts, "Speak a text", "speech", _SPOKEN, query=SpeechAsked, takes_query_token=True),
+    Route(
+        "POST",
+        "/tts",
+        post_tts,
+        "Speak a text",
+        "speech",
+        _SPOKEN,
+        body=Body(SpeechAsked, ("application/json", FORM)),
+        takes_query_token=True,
+    ),
+)

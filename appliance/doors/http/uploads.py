@@ -1,0 +1,118 @@
+"""A recording on its way in: bytes go straight to a file under the state directory, never through memory whole."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from aiohttp import BodyPartReader, MultipartReader, web
+
+from appliance.doors.http.bodies import CHUNK_BYTES, body_deadline, check_record, stream_body
+from appliance.doors.http.schemas import RecordingQuery
+from appliance.doors.http.services import services_of
+from appliance.errors import InvalidInput, StorageFull, TooLarge
+
+MAX_FIELD_BYTES = 1 << 17  # a transcript of 20 000 Chinese characters takes 60 KB
+MAX_PARTS = 20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A received file (gone when the request ends) and the fields that came with it."""
+
+    path: Path
+    asked: RecordingQuery
+
+
+@asynccontextmanager
+async def receive_upload(request: web.Request) -> AsyncIterator[Upload]:
+    """The body, multipart or raw, as a file. Raises TooLarge, InvalidInput, DeadlineExceeded, StorageFull."""
+    settings = services_of(request).settings
+    folder = settings.state_dir / "incoming"
+    path = folder / secrets.token_hex(12)
+    try:
+        with _storage(folder):
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            file = await asyncio.to_thread(path.open, "xb")
+            try:
+                fields = await _receive(request, file, settings.http.max_upload_mb * 1_000_000)
+            finally:
+                await asyncio.to_thread(file.close)
+        yield Upload(path, check_record(RecordingQuery, {**dict(request.query), **fields}))
+    finally:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+class _storage:  # noqa: N801 - reads as a statement where it is used
+    """Turns "no space left" into the error that has a remedy."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise StorageFull("upload_not_stored", problem=error.strerror) from error
+
+
+async def _receive(request: web.Request, file: BinaryIO, limit: int) -> dict[str, str]:
+    async with body_deadline(request):
+        if request.content_type != "multipart/form-data":
+            async for piece in stream_body(request, limit):
+                await asyncio.to_thread(file.write, piece)
+            return {}
+        if (request.content_length or 0) > limit:
+            raise TooLarge("body_too_large", limit_bytes=limit, received_bytes=request.content_length)
+        try:
+            return await _receive_parts(await request.multipart(), file, limit)
+        except (ValueError, AssertionError, RuntimeError) as error:  # how aiohttp says that the frame is broken
+            raise InvalidInput("request_malformed", reason=str(error)[:80]) from error
+
+
+async def _receive_parts(reader: MultipartReader, file: BinaryIO, limit: int) -> dict[str, str]:
+    """The one file part goes to `file`; the other parts are fields."""
+    fields: dict[str, str] = {}
+    has_file = False
+    for _ in range(MAX_PARTS):
+        part = await reader.next()
+        if part is None:
+            if not has_file:
+                raise InvalidInput("field_missing", field="file")
+            return fields
+        if not isinstance(part, BodyPartReader):
+            raise InvalidInput("request_malformed", reason="nested multipart")
+        if part.filename is None and part.name != "file":
+            fields[part.name or ""] = (await _read_field(part)).decode("utf-8", "replace")
+            continue
+        if has_file:
+            raise InvalidInput("upload_one_file")
+        has_file = True
+        fields.setdefault("filename", Path(part.filename or "").name[:200])
+        await _copy(part, file, limit)
+    raise InvalidInput("request_malformed", reason=f"more than {MAX_PARTS} parts")
+
+
+async def _read_field(part: BodyPartReader) -> bytes:
+    value = bytearray()
+    while piece := await part.read_chunk(CHUNK_BYTES):
+        value += piece
+        if len(value) > MAX_FIELD_BYTES:
+            raise TooLarge("body_too_large", limit_bytes=MAX_FIELD_BYTES, received_bytes=len(value))
+    return bytes(value)
+
+
+async def _copy(part: BodyPartReader, file: BinaryIO, limit: int) -> None:
+    received = 0
+    while piece := await part.read_chunk(CHUNK_BYTES):
+        received += len(piece)
+        if received > limit:
+            raise TooLarge("body_too_large", limit_bytes=limit, received_bytes=received)
+        await asyncio.to_thread(file.write, piece)

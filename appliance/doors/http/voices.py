@@ -1,0 +1,156 @@
+"""`/v1/voices` and `/v1/consents`: what may speak on this box, in which version, with whose agreement."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from appliance.doors.http.access import principal_of
+from appliance.doors.http.answers import answer_json, answer_page, as_json
+from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import (
+    ConsentAsked,
+    ConsentsTold,
+    ConsentTold,
+    PageQuery,
+    PromoteAsked,
+    VersionsTold,
+    VersionTold,
+    VoicesTold,
+    VoiceTold,
+)
+from appliance.doors.http.services import services_of
+from appliance.errors import NotFound
+from appliance.voices.records import NewConsent
+
+
+async def list_voices(request: web.Request) -> web.Response:
+    """`GET /v1/voices`."""
+    asked = read_query(request, PageQuery)
+    page = await services_of(request).registry.list_voices(principal_of(request).tenant, asked.cursor, asked.limit)
+    return answer_page(page.items, page.next)
+
+
+async def get_voice(request: web.Request) -> web.Response:
+    """`GET /v1/voices/{voice}`."""
+    registry = services_of(request).registry
+    return answer_json(as_json(await registry.get_voice(principal_of(request).tenant, request.match_info["voice"])))
+
+
+async def delete_voice(request: web.Request) -> web.Response:
+    """`DELETE /v1/voices/{voice}`: it stops speaking; its versions stay on record."""
+    await services_of(request).registry.delete_voice(principal_of(request).tenant, request.match_info["voice"])
+    return web.Response(status=204)
+
+
+async def list_versions(request: web.Request) -> web.Response:
+    """`GET /v1/voices/{voice}/versions`."""
+    registry, tenant = services_of(request).registry, principal_of(request).tenant
+    return answer_page(await registry.versions(tenant, request.match_info["voice"]), None)
+
+
+async def get_version(request: web.Request) -> web.Response:
+    """`GET /v1/voices/{voice}/versions/{number}`."""
+    number = request.match_info["number"]
+    if not number.isdecimal() or len(number) > 9:
+        raise NotFound("version_not_found", voice=request.match_info["voice"], version=number)
+    registry, tenant = services_of(request).registry, principal_of(request).tenant
+    return answer_json(as_json(await registry.resolve(tenant, request.match_info["voice"], int(number))))
+
+
+async def promote(request: web.Request) -> web.Response:
+    """`POST /v1/voices/{voice}/promote`: from now on `speaker=voice` means this version."""
+    asked = await read_record(request, PromoteAsked)
+    registry, tenant, voice = services_of(request).registry, principal_of(request).tenant, request.match_info["voice"]
+    await registry.promote(tenant, voice, asked.version)
+    return answer_json(as_json(await registry.get_voice(tenant, voice)))
+
+
+async def list_consents(request: web.Request) -> web.Response:
+    """`GET /v1/consents`."""
+    asked = read_query(request, PageQuery)
+    page = await services_of(request).consents.list(principal_of(request).tenant, asked.cursor, asked.limit)
+    return answer_page(page.items, page.next)
+
+
+async def record_consent(request: web.Request) -> web.Response:
+    """`POST /v1/consents`."""
+    asked = await read_record(request, ConsentAsked)
+    consent = await services_of(request).consents.record(
+        principal_of(request).tenant,
+        NewConsent(
+            speaker=asked.speaker,
+            voice=asked.voice,
+            purposes=tuple(asked.purposes),
+            statement=asked.statement,
+            evidence=asked.evidence,
+            expires_at=asked.expires_at,
+        ),
+    )
+    return answer_json(as_json(consent), status=201)
+
+
+async def revoke_consent(request: web.Request) -> web.Response:
+    """`DELETE /v1/consents/{consent}`: revoked, with the time; the row stays as evidence."""
+    consents, tenant = services_of(request).consents, principal_of(request).tenant
+    return answer_json(as_json(await consents.revoke(tenant, request.match_info["consent"])))
+
+
+ROUTES = (
+    Route(
+        "GET", "/v1/voices", list_voices, "List voices", "voices", (Answer(200, "voices", VoicesTold),), query=PageQuery
+    ),
+    Route("GET", "/v1/voices/{voice}", get_voice, "One voice", "voices", (Answer(200, "the voice", VoiceTold),)),
+    Route("DELETE", "/v1/voices/{voice}", delete_voice, "Retire a voice", "voices", (Answer(204, "gone"),)),
+    Route(
+        "GET",
+        "/v1/voices/{voice}/versions",
+        list_versions,
+        "Versions of a voice",
+        "voices",
+        (Answer(200, "versions, newest first", VersionsTold),),
+    ),
+    Route(
+        "GET",
+        "/v1/voices/{voice}/versions/{number}",
+        get_version,
+        "One version of a voice",
+        "voices",
+        (Answer(200, "the version", VersionTold),),
+    ),
+    Route(
+        "POST",
+        "/v1/voices/{voice}/promote",
+        promote,
+        "Make a version the one that speaks",
+        "voices",
+        (Answer(200, "the voice", VoiceTold),),
+        body=Body(PromoteAsked),
+    ),
+    Route(
+        "GET",
+        "/v1/consents",
+        list_consents,
+        "List consents",
+        "consents",
+        (Answer(200, "consents", ConsentsTold),),
+        query=PageQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/consents",
+        record_consent,
+        "Record what a speaker agreed to",
+        "consents",
+        (Answer(201, "the consent", ConsentTold),),
+        body=Body(ConsentAsked),
+    ),
+    Route(
+        "DELETE",
+        "/v1/consents/{consent}",
+        revoke_consent,
+        "Revoke a consent",
+        "consents",
+        (Answer(200, "the revoked consent", ConsentTold),),
+    ),
+)
