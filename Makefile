@@ -1,0 +1,56 @@
+# voiced: two commands set everything up: `make demo` and `make test`.
+#
+#   ARGS=…       handed to the command:           make demo ARGS=--once
+#   PYTHON=…     the interpreter of the venv:     make test PYTHON=python3.12
+#   PIP_ARGS=…   handed to every `pip install`:   make demo PIP_ARGS="--no-index --find-links wheels"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# a marker per set of extras: installed again only when pyproject.toml is newer than it
+READY = $(VENV)/.ready-
+
+.PHONY: help demo run test lint clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   install, clone the carried recording, speak, write demo-out/report.html (ARGS=--once to exit after)"
+	@echo "make run    install and run the daemon with its state in ./state"
+	@echo "make test   install and run the tests"
+	@echo "make lint   install and run ruff, mypy and the import contract"
+	@echo "make clean  remove the virtual environment and the demo's output"
+
+demo: $(READY)appliance
+	@exec $(BIN)/voiced demo $(ARGS)
+
+run: $(READY)appliance
+	@exec $(BIN)/voiced run --state-dir state $(ARGS)
+
+test: $(READY)test
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy appliance plugins
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo-out build *.egg-info
+
+# A venv whose interpreter is gone (a moved checkout, a removed Python) is made anew.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "voiced needs Python 3.11 or newer: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "voiced needs Python 3.11 or newer; `$(PYTHON) --version` is too old. Try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(READY)%: pyproject.toml | $(BIN)/python
+	@echo "voiced: installing [$*] into $(VENV) (once; about 2 GB on disk with everything) …"
+	@$(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet,) $(PIP_ARGS) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,125 @@
+"""The command `voiced`: parse, ask the daemon or a room, print. Exit 0 done, 1 refused or failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from appliance import __version__
+from appliance.errors import VoicedError
+from appliance.messages import LANGUAGES
+
+if TYPE_CHECKING:
+    from appliance.cli.terminal import Terminal
+
+Command = Callable[["Terminal"], int]
+
+# family -> its subcommands; a family is imported only when one of its commands is called (`voiced --help` imports none)
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "run": ("run", "check-config"),
+    "demo": ("demo",),
+    "speech": ("say", "announce"),
+    "clone": ("clone",),
+    "voices": ("voices",),
+    "recordings": ("recordings",),
+    "jobs": ("jobs",),
+    "find": ("find",),
+    "doctor": ("doctor",),
+    "plugins": ("plugins",),
+    "bench": ("bench",),
+}
+
+SUMMARIES = {
+    "run": "run the daemon in the foreground",
+    "check-config": "read all settings, print them, name what is wrong",
+    "demo": "clone the carried recording and speak with it: the whole loop, with a report",
+    "say": "say something on the loudspeaker, or save it with --file",
+    "announce": "announcements: say, list, stop",
+    "clone": "make a voice from recordings",
+    "voices": "voices: list, show, promote, delete",
+    "recordings": "recordings: check, add, list, record",
+    "jobs": "jobs: list, show, watch, cancel",
+    "find": "list the boxes on this network",
+    "doctor": "look for what keeps this box from working",
+    "plugins": "which plugins are active, quarantined or blocked, and why",
+    "bench": "measure speech on this machine",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Usage errors raise SystemExit(2), as argparse does."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(words).parse_args(words)
+    from appliance.cli.terminal import Terminal
+
+    terminal = Terminal(arguments)
+    command: Command = arguments.command
+    try:
+        return command(terminal)
+    except VoicedError as error:
+        terminal.fail(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `voiced jobs list | head`
+        sys.stderr.close()
+        return 1
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="voiced", description="The voice appliance: clone, keep and speak voices on your own premises."
+    )
+    parser.add_argument("--version", action="version", version=f"voiced {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    called = next((word for word in words if not word.startswith("-")), "")
+    for family, names in FAMILIES.items():
+        module = import_module(f"appliance.cli.{family}") if called in names else None
+        for name in names:
+            command = commands.add_parser(name, help=SUMMARIES[name], description=SUMMARIES[name])
+            if module is not None and name == called:
+                module.configure(name, command)
+    if called and called not in SUMMARIES:
+        _add_plugin_commands(commands)
+    return parser
+
+
+def _add_plugin_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The subcommands that plugins brought; looked for only when none of our own was called."""
+    from appliance.plugin_manager import load_plugins
+    from appliance.settings import load_settings
+
+    try:
+        settings = load_settings()
+        plugins = load_plugins(settings.plugins, settings.state_dir / "plugins")
+    except VoicedError as error:
+        print(error, file=sys.stderr)
+        return
+    for name, brought in plugins.commands.items():
+        command = commands.add_parser(name)
+        brought.configure(command)
+        add_common(command)
+        command.set_defaults(command=lambda terminal, run=brought.run: run(terminal.arguments))
+
+
+def add_common(command: argparse.ArgumentParser) -> None:
+    """The options that every command knows."""
+    group = command.add_argument_group("common")
+    group.add_argument("--url", help="address of the daemon (default: the one of --state-dir or of the settings)")
+    group.add_argument("--token", help="credential (default: VOICED_ADMIN_TOKEN or admin.token of the state directory)")
+    group.add_argument("--state-dir", metavar="DIR", help="state directory of the box")
+    group.add_argument("--json", action="store_true", help="print one JSON document")
+    group.add_argument("--lang", choices=LANGUAGES, help="language of messages")
+
+
+def add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, run: Command
+) -> argparse.ArgumentParser:
+    """One action of a family (`voiced jobs list`) with the common options."""
+    action = actions.add_parser(name, help=summary, description=summary)
+    add_common(action)
+    action.set_defaults(command=run)
+    return action

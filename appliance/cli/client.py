@@ -1,0 +1,169 @@
+"""The daemon as seen from the command line: HTTP with the standard library, answers as JSON, refusals as errors."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from appliance.contracts import JsonDict
+from appliance.errors import InvalidInput, Unavailable, VoicedError
+
+JOB_ENDED = ("done", "failed", "cancelled")
+
+
+class Refused(VoicedError):
+    """The daemon's own problem document; its sentences come from there, in the language that was asked for."""
+
+    def __init__(self, status: int, problem: JsonDict) -> None:
+        measured = problem.get("measured")
+        super().__init__(
+            str(problem.get("code") or f"http_{status}"), **(measured if isinstance(measured, dict) else {})
+        )
+        self.status = status
+        self.problem = problem
+
+    def message(self, language: str = "en") -> str:
+        return str(self.problem.get("detail") or self.problem.get("title") or super().message(language))
+
+    def remedy(self, language: str = "en") -> str:
+        return str(self.problem.get("remedy") or "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Raises Unavailable("daemon_answer_unreadable") for anything else."""
+        try:
+            return json.loads(self.body or b"null")
+        except ValueError as error:
+            raise Unavailable("daemon_answer_unreadable", status=self.status) from error
+
+
+@dataclass(frozen=True)
+class Client:
+    """One daemon. Every call opens its own connection: commands are short, and daemons restart between them."""
+
+    url: str
+    token: str = field(default="", repr=False)
+    language: str = "en"
+    timeout_s: float = 300.0  # the longest silence that is waited for
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON document at `path`."""
+        return self.call("GET", path, query=query).json()
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """Send a JSON document, receive one."""
+        return self.call("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"}).json()
+
+    def delete(self, path: str) -> Any:
+        """Delete what is at `path`; None when there is nothing to say."""
+        return self.call("DELETE", path).json()
+
+    def items(self, path: str, **query: Any) -> Iterator[JsonDict]:
+        """Every item of a collection, page by page."""
+        cursor = None
+        while True:
+            page = self.get(path, **query, cursor=cursor)
+            yield from page["items"]
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def upload(self, path: str, file: Path, fields: Mapping[str, str | None]) -> Any:
+        """Send a file as multipart form data, without fields that are None. Raises InvalidInput("file_unreadable")."""
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise InvalidInput("file_unreadable", path=str(file), problem=error.strerror or str(error)) from error
+        boundary = secrets.token_hex(16)
+        body = _multipart(boundary, file.name, content, {k: v for k, v in fields.items() if v is not None})
+        return self.call("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}).json()
+
+    def speak(self, text: str, voice: str, **options: Any) -> Answer:
+        """`POST /tts`: audio of `text`, and the headers that say which voice version spoke."""
+        body = json.dumps({"text": text, "speaker": voice} | {k: v for k, v in options.items() if v is not None})
+        return self.call("POST", "/tts", body.encode(), {"Content-Type": "application/json"})
+
+    def watch_job(self, job_id: str, every_s: float = 0.5) -> Iterator[JsonDict]:
+        """The job's row, again and again, until it has ended; the last one yielded is the end."""
+        while True:
+            job = self.get(f"/v1/jobs/{quote(job_id)}")
+            yield job
+            if job["state"] in JOB_ENDED:
+                return
+            time.sleep(every_s)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """One exchange. Raises Unavailable("daemon_unreachable") and Refused."""
+        given = {key: str(value) for key, value in (query or {}).items() if value is not None}
+        target = path + (f"?{urlencode(given)}" if given else "")
+        sent = {"Accept-Language": self.language, "Connection": "close", **(headers or {})}
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        answer = self._exchange(method, target, body, sent)
+        if answer.status >= 400:
+            raise Refused(answer.status, _problem_of(answer))
+        return answer
+
+    def _exchange(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        address = urlsplit(self.url)
+        if address.scheme not in {"http", "https"} or not address.hostname:
+            raise InvalidInput("daemon_url_invalid", url=self.url)
+        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+        connection = kind(address.hostname, address.port, timeout=self.timeout_s)
+        try:
+            connection.request(method, address.path.rstrip("/") + target, body, headers)
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable("daemon_unreachable", url=self.url, problem=_why(error)) from error
+        finally:
+            connection.close()
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _problem_of(answer: Answer) -> JsonDict:
+    """The problem document of a refusal, also when it comes in the OpenAI shape or is no JSON at all."""
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        return {"detail": answer.body.decode(errors="replace")[:500] or f"HTTP {answer.status}"}
+    if isinstance(document, dict) and isinstance(document.get("error"), dict):
+        inner = document["error"]
+        return {**inner, "detail": inner.get("message")}
+    return document if isinstance(document, dict) else {"detail": str(document)}
+
+
+def _multipart(boundary: str, filename: str, content: bytes, fields: Mapping[str, str]) -> bytes:
+    edge = f"--{boundary}\r\n".encode()
+    parts = [
+        edge + f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    safe = filename.replace('"', "%22").replace("\r", "").replace("\n", "")
+    head = f'Content-Disposition: form-data; name="file"; filename="{safe}"\r\n'
+    head += "Content-Type: application/octet-stream\r\n\r\n"
+    parts.append(edge + head.encode() + content + b"\r\n")
+    return b"".join(parts) + f"--{boundary}--\r\n".encode()

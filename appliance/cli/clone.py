@@ -1,0 +1,121 @@
+"""`voiced clone NAME CLIP…`: upload, verdict, job with progress, and what the examination measured."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.cli import add_common
+from appliance.cli.client import Client
+from appliance.cli.jobs import follow
+from appliance.cli.recordings import print_verdict
+from appliance.contracts import JsonDict
+from appliance.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from appliance.cli.terminal import Terminal
+
+
+def configure(name: str, command: argparse.ArgumentParser) -> None:
+    add_common(command)
+    command.add_argument("name", help="id of the voice, e.g. anna; an existing voice gets a new version")
+    command.add_argument("clips", nargs="+", metavar="CLIP", help="recordings of one speaker, a minute or so in all")
+    command.add_argument(
+        "--transcript",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what a clip says, once per clip in order (default: the box listens)",
+    )
+    command.add_argument("--title", default="", help="name shown to people")
+    command.add_argument("--speaker", default="", help="whose voice it is")
+    command.add_argument(
+        "--consent",
+        default="",
+        metavar="WORDS",
+        help="record that the speaker agreed to cloning and speaking, in these words",
+    )
+    command.add_argument("--language", default="auto", help="zh, en, ja or auto")
+    command.add_argument("--engine", default="", help="engine that clones (default: the box's)")
+    command.add_argument("--steps", type=int, help="how long to train (default: clone.steps)")
+    command.add_argument("--no-wait", action="store_true", help="return as soon as the job is queued")
+    command.set_defaults(command=clone)
+
+
+def clone(terminal: Terminal) -> int:
+    """Exit 0 when the clone passed its examination, 1 when a clip or the clone was refused."""
+    given = terminal.arguments
+    if len(given.transcript) > len(given.clips):
+        raise InvalidInput("too_many_transcripts", transcripts=len(given.transcript), clips=len(given.clips))
+    recordings = [row["id"] for row in upload_clips(terminal)]
+    if given.consent:
+        record_consent(terminal.client, given.name, given.speaker or given.name, given.consent, recordings[0])
+    job = terminal.client.post("/v1/jobs", clone_order(given, recordings))
+    terminal.tell("cli.job_queued", id=job["id"])
+    if not given.no_wait:
+        job = follow(terminal, job["id"])
+    if terminal.as_json:
+        terminal.document({"recordings": recordings, "job": job})
+    elif job["state"] == "done":
+        print_result(terminal, job)
+    elif error := job.get("error"):
+        terminal.err.print(f"[bold red]{error.get('message') or error.get('code')}[/]\n  → {error.get('remedy') or ''}")
+    return 0 if job["state"] == "done" or given.no_wait else 1
+
+
+def upload_clips(terminal: Terminal) -> list[JsonDict]:
+    """Upload every clip and print its verdict. Raises Refused for the first that is not good enough."""
+    given = terminal.arguments
+    rows: list[JsonDict] = []
+    for index, clip in enumerate(given.clips):
+        transcript = given.transcript[index] if index < len(given.transcript) else None
+        with terminal.err.status(terminal.sentence("cli.checking", file=clip)):
+            row = upload(terminal.client, Path(clip), transcript, given.language, given.speaker)
+        if not terminal.as_json:
+            print_verdict(terminal, clip, row["report"] | {"accepted": row["accepted"]})
+        rows.append(row)
+    return rows
+
+
+def upload(client: Client, clip: Path, transcript: str | None, language: str = "auto", speaker: str = "") -> JsonDict:
+    """`POST /v1/recordings` with the file and its labels; returns the recording's row."""
+    fields = {
+        "transcript": transcript,
+        "language": None if language == "auto" else language,
+        "speaker": speaker or None,
+    }
+    row: JsonDict = client.upload("/v1/recordings", clip, fields)
+    return row
+
+
+def record_consent(client: Client, voice: str, speaker: str, statement: str, evidence: str) -> JsonDict:
+    """`POST /v1/consents` for cloning `voice` and speaking with it; `evidence` is the id of a recording."""
+    order = {
+        "speaker": speaker,
+        "voice": voice,
+        "purposes": ["clone", "speak", "announce"],
+        "statement": statement,
+        "evidence": evidence,
+    }
+    consent: JsonDict = client.post("/v1/consents", order)
+    return consent
+
+
+def clone_order(given: argparse.Namespace, recordings: list[str]) -> JsonDict:
+    """The body of `POST /v1/jobs`."""
+    order = {
+        "kind": "clone",
+        "voice": given.name,
+        "recordings": recordings,
+        "language": given.language,
+        "title": given.title,
+        "engine": given.engine,
+        "steps": given.steps,
+    }
+    return {key: value for key, value in order.items() if value not in (None, "")}
+
+
+def print_result(terminal: Terminal, job: JsonDict) -> None:
+    """Before and after, as the examination measured them."""
+    terminal.document(job.get("result"))

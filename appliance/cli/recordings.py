@@ -1,0 +1,112 @@
+"""`voiced recordings`: check a file (alone), add it, list, and record from the microphone with a level meter."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from appliance.cli import add_action
+from appliance.contracts import JsonDict
+from appliance.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from appliance.cli.terminal import Terminal
+
+SHOWN_MEASURES = ("duration_s", "sample_rate", "channels", "snr_db", "speech_share", "clipped_share", "dnsmos")
+
+
+def configure(name: str, command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(metavar="ACTION", required=True)
+    add_action(
+        actions, "check", "judge a recording here, without a daemon; exit 0 accepted, 1 not", check
+    ).add_argument("file")
+    add_action(actions, "list", "recordings on the box", list_recordings)
+    for action, summary, run in (("add", "upload a recording", add), ("record", "record from the microphone", record)):
+        command = add_action(actions, action, summary, run)
+        command.add_argument("file")
+        command.add_argument("--transcript", help="what it says (default: the box listens)")
+        command.add_argument("--language", default="auto", help="zh, en, ja or auto")
+        command.add_argument("--speaker", default="", help="whose voice it is")
+        if action == "record":
+            command.add_argument(
+                "--seconds", type=float, default=60.0, help="longest recording (default 60); Ctrl-C ends it earlier"
+            )
+            command.add_argument("--device", default="", help="microphone, name or index (default: the system's)")
+            command.add_argument("--upload", action="store_true", help="send it to the box when it is good enough")
+
+
+def check(terminal: Terminal) -> int:
+    """The verdict on a file, from the same code that the box uses."""
+    verdict = check_here(terminal, Path(terminal.arguments.file))
+    if terminal.as_json:
+        terminal.document(verdict)
+    else:
+        print_verdict(terminal, terminal.arguments.file, verdict)
+    return 0 if verdict["accepted"] else 1
+
+
+def check_here(terminal: Terminal, path: Path) -> JsonDict:
+    """`{"accepted", "reasons", "warnings", "measures"}`; what cannot be read as sound is refused, not an error."""
+    from appliance.audio.quality import check_file
+    from appliance.doors.http.problems import describe_reason
+
+    if not path.is_file():
+        raise InvalidInput("file_unreadable", path=str(path), problem=terminal.sentence("cli.no_such_file"))
+    report = check_file(path, terminal.settings.intake)
+    return {
+        "accepted": report.accepted,
+        "reasons": [describe_reason(reason, terminal.language) for reason in report.reasons],
+        "warnings": [describe_reason(reason, terminal.language) for reason in report.warnings],
+        "measures": report.measures,
+    }
+
+
+def print_verdict(terminal: Terminal, file: str, verdict: JsonDict) -> None:
+    """Accepted or not, what was measured, and why."""
+    colour, key = ("green", "cli.accepted") if verdict["accepted"] else ("red", "cli.refused")
+    terminal.err.print(f"[bold {colour}]{escape(terminal.sentence(key, file=file))}[/]")
+    measures = verdict.get("measures") or {}
+    figures = [f"{name} {_figure(measures[name])}" for name in SHOWN_MEASURES if measures.get(name) is not None]
+    if figures:
+        terminal.err.print("  " + escape(" · ".join(figures)), style="dim")
+    for mark, rows in (("[red]✗[/]", verdict.get("reasons")), ("[yellow]![/]", verdict.get("warnings"))):
+        for row in rows or []:
+            terminal.err.print(
+                f"  {mark} {escape(row.get('message') or row['code'])}\n    → {escape(row.get('remedy') or '')}"
+            )
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_figure(part)}" for key, part in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def add(terminal: Terminal) -> int:
+    """Upload; the box answers with its verdict."""
+    from appliance.cli.clone import upload
+
+    given = terminal.arguments
+    row = upload(terminal.client, Path(given.file), given.transcript, given.language, given.speaker)
+    if terminal.as_json:
+        terminal.document(row)
+    else:
+        print_verdict(terminal, given.file, row["report"] | {"accepted": row["accepted"]})
+        terminal.tell("cli.recording_added", id=row["id"], transcript=row.get("transcript") or "–")
+    return 0
+
+
+def list_recordings(terminal: Terminal) -> int:
+    rows = list(terminal.client.items("/v1/recordings"))
+    if terminal.as_json:
+        terminal.document({"items": rows, "next": None})
+        return 0
+    columns = ("id", "filename", "duration_s", "language", "speaker", "transcript", "created_at")
+    terminal.table(
+        columns,
+        [[_figure(row.get(column)) if row.get(column) is not None else None for column in columns] for row in rows],
+    )
+    return 0

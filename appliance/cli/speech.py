@@ -1,0 +1,123 @@
+"""`voiced say` and `voiced announce`: on the loudspeaker of the box, or into a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from appliance.announcer.records import PRIORITIES
+from appliance.cli import add_action, add_common
+from appliance.contracts import JsonDict
+from appliance.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from appliance.cli.client import Client
+    from appliance.cli.terminal import Terminal
+
+FORMATS = ("wav", "flac", "mp3", "opus", "pcm")
+
+
+def configure(name: str, command: argparse.ArgumentParser) -> None:
+    if name == "say":
+        add_common(command)
+        _add_speech_options(command)
+        command.add_argument("--file", metavar="OUT", help="save instead of playing; the suffix chooses the format")
+        command.add_argument("--format", choices=FORMATS, help="format of --file (default: by its suffix, else wav)")
+        command.add_argument("--speed", type=float, help="0.5 to 2.0")
+        command.add_argument("--seed", type=int, help="the same seed speaks the same way")
+        command.set_defaults(command=say)
+        return
+    actions = command.add_subparsers(metavar="ACTION", required=True)
+    _add_speech_options(add_action(actions, "say", "queue an announcement", announce))
+    add_action(actions, "list", "queued and past announcements", list_announcements)
+    stop = add_action(actions, "stop", "stop one announcement, or all", stop_announcements)
+    stop.add_argument("id", nargs="?", help="which one (default: all)")
+
+
+def _add_speech_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("text", help="what to say")
+    command.add_argument("--voice", help="voice, e.g. anna or anna@3 (default: the first of the box)")
+    command.add_argument("--language", default="auto", help="zh, en, ja or auto")
+    command.add_argument("--priority", choices=PRIORITIES, help="what is more urgent goes first")
+    command.add_argument("--volume", type=float, help="0 to 1")
+    command.add_argument("--no-chime", action="store_true", help="without the chime before")
+
+
+def say(terminal: Terminal) -> int:
+    """Announce, or save with --file."""
+    return save(terminal) if terminal.arguments.file else announce(terminal)
+
+
+def save(terminal: Terminal) -> int:
+    """Speak into a file."""
+    given = terminal.arguments
+    target = Path(given.file)
+    wanted = given.format or (target.suffix[1:].lower() if target.suffix[1:].lower() in FORMATS else "wav")
+    answer = terminal.client.speak(
+        given.text,
+        given.voice or default_voice(terminal.client),
+        lang=given.language,
+        format=wanted,
+        speed=given.speed,
+        seed=given.seed,
+        stream=False,
+    )
+    try:
+        target.write_bytes(answer.body)
+    except OSError as error:
+        raise InvalidInput("file_not_writable", path=str(target), problem=error.strerror or str(error)) from error
+    version = answer.headers.get("x-voice-version", "")
+    if terminal.as_json:
+        terminal.document({"file": str(target), "bytes": len(answer.body), "format": wanted, "voice_version": version})
+    terminal.tell("cli.saved", file=target, size=len(answer.body), voice=version)
+    return 0
+
+
+def announce(terminal: Terminal) -> int:
+    """Queue an announcement and say what became of it."""
+    given = terminal.arguments
+    order: JsonDict = {
+        "text": given.text,
+        "voice": given.voice or default_voice(terminal.client),
+        "language": given.language,
+        "priority": given.priority,
+        "volume": given.volume,
+        "chime": False if given.no_chime else None,
+    }
+    row = terminal.client.post("/v1/announcements", {key: value for key, value in order.items() if value is not None})
+    if terminal.as_json:
+        terminal.document(row)
+    terminal.tell("cli.announced", id=row["id"], state=row.get("state", ""))
+    return 0
+
+
+def list_announcements(terminal: Terminal) -> int:
+    rows = list(terminal.client.items("/v1/announcements"))
+    if terminal.as_json:
+        terminal.document({"items": rows, "next": None})
+        return 0
+    terminal.table(
+        ("id", "state", "voice", "text", "created_at"),
+        [[row.get(key) for key in ("id", "state", "voice", "text", "created_at")] for row in rows],
+    )
+    return 0
+
+
+def stop_announcements(terminal: Terminal) -> int:
+    which = terminal.arguments.id
+    path = f"/v1/announcements/{quote(which)}" if which else "/v1/announcements"
+    answer: Any = terminal.client.delete(path)
+    if terminal.as_json:
+        terminal.document(answer)
+    terminal.tell("cli.stopped", count=answer.get("stopped", 0))
+    return 0
+
+
+def default_voice(client: Client) -> str:
+    """The first voice of the box. Raises Unavailable("no_voice") when it has none."""
+    first = next(client.items("/v1/voices"), None)
+    if first is None:
+        raise Unavailable("no_voice")
+    return str(first["id"])

@@ -1,0 +1,158 @@
+"""What a command is handed: its arguments, the settings, the daemon, and two ways to speak to whoever called it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from appliance.cli.client import Client
+from appliance.contracts import JsonDict
+from appliance.errors import VoicedError
+from appliance.messages import LANGUAGES, preferred_language, text
+from appliance.settings import Settings, load_settings, terminal_language
+
+
+class Terminal:
+    """One invocation of `voiced`: sentences go to stderr, tables to stdout; with --json one document to stdout."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.as_json: bool = getattr(arguments, "json", False)
+        self.out = _console(is_error=False)
+        self.err = _console(is_error=True)
+
+    # ------------------------------------------------------------ settings and daemon
+
+    @cached_property
+    def settings(self) -> Settings:
+        """All layers, with --state-dir, --host and --port on top. Raises InvalidInput, NotFound."""
+        given = vars(self.arguments)
+        overrides: dict[str, Any] = {}
+        if given.get("state_dir"):
+            overrides["state_dir"] = Path(given["state_dir"])
+        http = {key: given[key] for key in ("host", "port") if given.get(key) is not None}
+        if http:
+            overrides["http"] = http
+        return load_settings(given.get("profile"), overrides)
+
+    @cached_property
+    def language(self) -> str:
+        """--lang, else a language that was set, else what the terminal speaks."""
+        if self.arguments.lang in LANGUAGES:
+            return str(self.arguments.lang)
+        try:
+            settings = self.settings
+        except VoicedError:
+            return preferred_language(terminal_language())
+        chosen = settings.language if "language" in settings.model_fields_set else None
+        return preferred_language(chosen, terminal_language())
+
+    @cached_property
+    def client(self) -> Client:
+        """The daemon that was named by --url or --state-dir, else the one of the settings."""
+        found = _running_daemon(self.settings.state_dir)
+        url = self.arguments.url or found or _url_of(self.settings)
+        return Client(url.rstrip("/"), self._token_for(url, found), self.language)
+
+    def _token_for(self, url: str, found: str | None) -> str:
+        if self.arguments.token:
+            return str(self.arguments.token)
+        if self.settings.admin_token is not None:
+            return self.settings.admin_token.get_secret_value()
+        if url != found and not _is_loopback(url):
+            return ""  # the token of this box is not for another one
+        return _read_text(self.settings.state_dir / "admin.token")
+
+    # ------------------------------------------------------------ speaking
+
+    def sentence(self, key: str, **values: Any) -> str:
+        """The catalogue's sentence in the caller's language."""
+        return text(key, self.language, **values)
+
+    def tell(self, key: str, **values: Any) -> None:
+        """A sentence for a person, on stderr; silent with --json."""
+        if not self.as_json:
+            self.err.print(escape(self.sentence(key, **values)))
+
+    def document(self, data: Any) -> None:
+        """The one document of --json."""
+        print(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+        """A table on stdout; `columns` are the ends of the catalogue's `column.` keys."""
+        table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(self.sentence(f"column.{column}"), overflow="fold")
+        for row in rows:
+            table.add_row(*("–" if cell is None or cell == "" else escape(str(cell)) for cell in row))
+        self.out.print(table)
+
+    def fail(self, error: VoicedError) -> None:
+        """An error with code, what was measured and the remedy: on stderr, and with --json as the document too."""
+        problem = as_problem(error, self.language)
+        if self.as_json:
+            self.document({"error": problem})
+        self.err.print(f"[bold red]{escape(problem['message'])}[/] [dim]\\[{escape(problem['code'])}][/]")
+        if problem["measured"]:
+            figures = ", ".join(f"{name} = {value}" for name, value in problem["measured"].items())
+            self.err.print(f"  {escape(self.sentence('cli.measured', figures=figures))}", style="dim")
+        if problem["remedy"]:
+            self.err.print(f"  → {escape(problem['remedy'])}")
+
+
+def _console(is_error: bool) -> Console:
+    """Wrapped at the width of a terminal; into a file or a pipe every sentence is one line."""
+    console = Console(stderr=is_error, highlight=False)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
+def as_problem(error: VoicedError, language: str) -> JsonDict:
+    """An error as `{"code", "message", "measured", "remedy"}`."""
+    return {
+        "code": error.code,
+        "message": error.message(language),
+        "measured": error.measured,
+        "remedy": error.remedy(language),
+    }
+
+
+def _running_daemon(state_dir: Path) -> str | None:
+    """The address that a daemon left in its state directory."""
+    try:
+        return str(json.loads((state_dir / "daemon.json").read_text(encoding="utf-8"))["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _url_of(settings: Settings) -> str:
+    host = settings.http.host
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 (a comparison)
+    return (
+        f"http://[{reachable}]:{settings.http.port}" if ":" in reachable else f"http://{reachable}:{settings.http.port}"
+    )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,99 @@
+"""`voiced voices`: what the box can speak with."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from appliance.cli import add_action
+
+if TYPE_CHECKING:
+    from appliance.cli.terminal import Terminal
+
+PURPOSES = ("clone", "speak", "announce", "publish")
+
+
+def configure(name: str, command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(metavar="ACTION", required=True)
+    add_action(actions, "list", "all voices", list_voices)
+    add_action(actions, "show", "one voice with its versions", show_voice).add_argument("id")
+    promote = add_action(actions, "promote", "make a version the one that the name means", promote_voice)
+    promote.add_argument("id")
+    promote.add_argument("version", type=int)
+    consent = add_action(actions, "consent", "write down what the speaker agreed to", consent_voice)
+    consent.add_argument("id")
+    consent.add_argument("--speaker", required=True, help="who agreed")
+    consent.add_argument("--statement", required=True, help="the words that were agreed to")
+    consent.add_argument("--purpose", action="append", choices=PURPOSES, help="default: clone, speak and announce")
+    consent.add_argument("--expires", metavar="DATE", help="ISO 8601, e.g. 2027-12-31")
+    add_action(actions, "delete", "withdraw a voice", delete_voice).add_argument("id")
+
+
+def list_voices(terminal: Terminal) -> int:
+    rows = list(terminal.client.items("/v1/voices"))
+    if terminal.as_json:
+        terminal.document({"items": rows, "next": None})
+        return 0
+    terminal.table(
+        ("id", "title", "gender", "languages", "version"),
+        [[row["id"], row["title"], row["gender"], " ".join(row["languages"]), row["current"]] for row in rows],
+    )
+    return 0
+
+
+def show_voice(terminal: Terminal) -> int:
+    path = f"/v1/voices/{quote(terminal.arguments.id)}"
+    voice = terminal.client.get(path)
+    versions = list(terminal.client.items(f"{path}/versions"))
+    if terminal.as_json:
+        terminal.document({**voice, "versions": versions})
+        return 0
+    terminal.table(("field", "value"), [(key, value) for key, value in voice.items() if not isinstance(value, dict)])
+    terminal.out.print()
+    terminal.table(
+        ("version", "engine", "created_at", "metrics"),
+        [[row["number"], row["engine"], row["created_at"], _figures(row["metrics"])] for row in versions],
+    )
+    return 0
+
+
+def promote_voice(terminal: Terminal) -> int:
+    given = terminal.arguments
+    voice = terminal.client.post(f"/v1/voices/{quote(given.id)}/promote", {"version": given.version})
+    if terminal.as_json:
+        terminal.document(voice)
+    terminal.tell("cli.promoted", voice=given.id, version=given.version)
+    return 0
+
+
+def consent_voice(terminal: Terminal) -> int:
+    given = terminal.arguments
+    order = {
+        "speaker": given.speaker,
+        "voice": given.id,
+        "purposes": given.purpose or list(PURPOSES[:3]),
+        "statement": given.statement,
+        "expires_at": given.expires,
+    }
+    consent = terminal.client.post("/v1/consents", order)
+    if terminal.as_json:
+        terminal.document(consent)
+    terminal.tell("cli.consent_recorded", id=consent["id"], voice=given.id, speaker=given.speaker)
+    return 0
+
+
+def delete_voice(terminal: Terminal) -> int:
+    which = terminal.arguments.id
+    terminal.client.delete(f"/v1/voices/{quote(which)}")
+    if terminal.as_json:
+        terminal.document({"deleted": which})
+    terminal.tell("cli.deleted", id=which)
+    return 0
+
+
+def _figures(metrics: dict[str, object]) -> str:
+    plain = {key: value for key, value in metrics.items() if isinstance(value, int | float | str)}
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in plain.items()
+    )
