@@ -35,8 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from appliance.contracts import Artifact
+from appliance.engine.embedded.convolutions import flatten_convolutions
 
-SURGERY = 1  # raise it whenever this file makes other graphs from the same source
+SURGERY = 2  # raise it whenever this file makes other graphs from the same source
 MANIFEST = "manifest.json"
 
 _PREFIX = "decoder.decoder."
@@ -107,7 +108,10 @@ def cut_model(model: bytes) -> dict[str, bytes]:
     whole = onnx.load_model_from_string(model)
     _add_noise_input(whole.graph)
     _rename_tensors(whole.graph, _NAMES)
-    return {name: _extract(whole, name, *ends).SerializeToString() for name, ends in _CUTS.items()}
+    parts = {name: _extract(whole, name, *ends) for name, ends in _CUTS.items()}
+    for part in parts.values():
+        flatten_convolutions(part.graph)
+    return {name: part.SerializeToString() for name, part in parts.items()}
 
 
 def _add_noise_input(graph: Any) -> None:
