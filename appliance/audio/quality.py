@@ -1,7 +1,7 @@
 """The verdict on a recording: good enough to clone from, and if not, what to do about it.
 
 Every rule reads one figure of `measures` and gives at most one reason; reasons are catalogue codes whose remedy tells
-the reader why to read again. Keys of `measures` are stable: duration_s, sample_rate, channels, peak_dbfs, clipped_share,
+the reader why to read again. Stable keys of `measures`: duration_s, sample_rate, channels, peak_dbfs, clipped_share,
 snr_db, speech_share, loudness_lufs, dnsmos {sig, bak, ovrl}, and what tells how they were won: format, speech_s,
 speech_dbfs, vad. A figure that could not be measured is null.
 """

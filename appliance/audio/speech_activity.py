@@ -75,7 +75,7 @@ def _judge_by_energy(samples: Samples) -> NDArray[np.float32]:
     if len(levels) == 0:
         return np.zeros(0, np.float32)
     floor = max(ENERGY_FLOOR_DB, float(np.percentile(levels, 10)))
-    return (levels > floor + ENERGY_MARGIN_DB).astype(np.float32)
+    return np.asarray(levels > floor + ENERGY_MARGIN_DB, np.float32)
 
 
 def _segments(probabilities: NDArray[np.float32]) -> list[tuple[int, int]]:
