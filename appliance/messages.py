@@ -42,7 +42,12 @@ class _Blank(dict[str, Any]):
 def text(key: str, language: str = "en", /, **values: Any) -> str:
     """The sentence for `key`, filled in; the key itself when the catalogue lacks it (never an exception)."""
     template = catalogue(language if language in LANGUAGES else "en").get(key)
-    return key if template is None else template.format_map(_Blank(values))
+    if template is None:
+        return key
+    try:
+        return template.format_map(_Blank(values))
+    except (ValueError, TypeError):  # a figure that its format does not fit, or a missing one that has a format
+        return template
 
 
 def preferred_language(*hints: str | None) -> str:

@@ -89,9 +89,7 @@ class CloneSettings(Slice):
     threads: int = Field(1, ge=1)
     nice: int = Field(10, ge=0, le=19)
     max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
-    max_pitch_drift: float = Field(
-        3.0, ge=0, le=24
-    )  # examination: semitones between the clone's median pitch and the speaker's
+    max_pitch_drift: float = Field(3.0, ge=0, le=24)  # examination: semitones from the speaker's median pitch
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says
     promote_on_pass: bool = True
 

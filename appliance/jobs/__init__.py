@@ -1,0 +1,1 @@
+"""Long work: a row plus a child process. A restart resumes it; speech goes on being served meanwhile."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,10 +12,17 @@ from typing import Any
 
 from appliance.contracts import JsonDict, QualityReport
 
+_VOICE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
 
 def new_id(prefix: str) -> str:
     """An unguessable id that says what it names: "rec_5f0c…" (64 random bits)."""
     return f"{prefix}_{secrets.token_hex(8)}"
+
+
+def is_voice_id(text: str) -> bool:
+    """Whether a voice may be called so: 1 to 63 small letters, digits, "-" and "_", a letter or digit first."""
+    return _VOICE_ID.fullmatch(text) is not None
 
 
 def clean_name(name: str) -> str:

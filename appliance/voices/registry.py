@@ -15,10 +15,20 @@ from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Conflict, InvalidInput, NotFound
 from appliance.voices.blobs import BlobStore
 from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import AliasMove, NewVersion, NewVoice, Voice, VoiceVersion, clean_name, to_json
+from appliance.voices.records import (
+    AliasMove,
+    NewVersion,
+    NewVoice,
+    Voice,
+    VoiceVersion,
+    clean_name,
+    is_voice_id,
+    to_json,
+)
 
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ALWAYS_VERIFIED_BYTES = 8 << 20  # a few ms to hash; a larger file is hashed again only after it changed
+
+EVIDENCE = "exam:"  # roles of files that prove what a version was, and that no engine reads
 
 _SELECT_VOICE = """
 SELECT voices.*, aliases.number AS current,
@@ -53,7 +63,7 @@ class VoiceRegistry:
 
         Raises InvalidInput("voice_id_invalid"), Conflict("voice_exists").
         """
-        if not _ID.fullmatch(new.id):
+        if not is_voice_id(new.id):
             raise InvalidInput("voice_id_invalid", voice=new.id[:80])
         return await self._db.write(lambda db: _create(db, tenant, new), durable=True)
 
@@ -108,8 +118,9 @@ class VoiceRegistry:
 
         Raises Corrupt("blob_corrupt"), NotFound("blob_not_found").
         """
-        files = await asyncio.to_thread(self._verified_files, version.files)
-        identity = to_json([version.engine, dict(version.files), version.settings])
+        needed = {role: digest for role, digest in version.files.items() if not role.startswith(EVIDENCE)}
+        files = await asyncio.to_thread(self._verified_files, needed)
+        identity = to_json([version.engine, needed, version.settings])
         key = f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
         return VoiceAssets(key=key, engine=version.engine, files=files, settings=version.settings)
 

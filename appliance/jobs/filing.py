@@ -1,0 +1,90 @@
+"""What becomes of a finished clone: blobs, a new immutable version with its lineage, and the alias if it passed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from appliance.contracts import JsonDict
+from appliance.errors import NotFound
+from appliance.jobs.records import Job
+from appliance.voices.blobs import BlobStore
+from appliance.voices.records import NewVersion, NewVoice, VoiceVersion
+from appliance.voices.registry import VoiceRegistry
+
+
+class Filing:
+    """Files results. Doing it twice for one job gives one version."""
+
+    def __init__(self, registry: VoiceRegistry, blobs: BlobStore, *, promotes_on_pass: bool) -> None:
+        self._registry = registry
+        self._blobs = blobs
+        self._promotes_on_pass = promotes_on_pass
+
+    async def file(self, job: Job, outcome: JsonDict) -> JsonDict:
+        """The result of the job: voice, version, whether it speaks now, and the examination. Raises StorageFull."""
+        version = await self._filed_before(job) or await self._file_version(job, outcome)
+        exam = version.metrics["exam"]
+        is_promoted = bool(exam["passed"]) and self._promotes_on_pass
+        if is_promoted:
+            await self._registry.promote(
+                job.tenant, version.voice, version.number, reason=f"passed its examination ({job.id})"
+            )
+        return {
+            "voice": version.voice,
+            "version": version.number,
+            "spec": version.spec,
+            "base": version.lineage["base"],
+            "dataset": version.lineage["dataset"],
+            "verdict": exam["verdict"],
+            "passed": exam["passed"],
+            "promoted": is_promoted,
+            "adaptation": version.metrics["adaptation"],
+            "exam": exam,
+        }
+
+    async def _filed_before(self, job: Job) -> VoiceVersion | None:
+        """The version of a run whose daemon died between filing it and ending the job."""
+        try:
+            versions = await self._registry.versions(job.tenant, job.spec["voice"])
+        except NotFound:
+            return None
+        return next((version for version in versions if version.lineage.get("job") == job.id), None)
+
+    async def _file_version(self, job: Job, outcome: JsonDict) -> VoiceVersion:
+        spec = job.spec
+        files = {
+            role: await asyncio.to_thread(self._blobs.put_file, Path(path)) for role, path in outcome["files"].items()
+        }
+        await self._ensure_voice(job)
+        lineage = {
+            "job": job.id,
+            "dataset": spec["dataset"],
+            "recordings": spec["recordings"],
+            "base": outcome["base"],
+            "engine_version": outcome["engine_version"],
+            "seed": spec["seed"],
+            "steps": spec["steps"],
+        }
+        metrics = {"adaptation": outcome["metrics"], "exam": _with_digests(outcome["exam"], files)}
+        version = NewVersion(spec["engine"], files, outcome["settings"], metrics, lineage)
+        return await self._registry.add_version(job.tenant, spec["voice"], version)
+
+    async def _ensure_voice(self, job: Job) -> None:
+        spec = job.spec
+        try:
+            await self._registry.get_voice(job.tenant, spec["voice"])
+        except NotFound:
+            speaker, languages = spec["speaker"], tuple(spec["languages"])
+            voice = NewVoice(spec["voice"], spec["title"], languages=languages, speaker=speaker)
+            await self._registry.create_voice(job.tenant, voice)
+
+
+def _with_digests(exam: JsonDict, files: dict[str, str]) -> JsonDict:
+    """The report with the digest of each sentence's sound beside its figures."""
+    rows = []
+    for row in exam["sentences"]:
+        number = row["number"]
+        sounds = {"clone": files.get(f"exam:{number}"), "base": files.get(f"exam:base:{number}")}
+        rows.append(row | {"audio": sounds})
+    return exam | {"sentences": rows}

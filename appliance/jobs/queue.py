@@ -1,0 +1,192 @@
+"""The queue of jobs in the database: every change of state is one transaction; what has ended stays as it ended."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from appliance.contracts import JsonDict, Progress
+from appliance.database import Database, insert_row, utc_now
+from appliance.errors import Busy, NotFound
+from appliance.jobs.records import CANCELLED, ENDED, QUEUED, RUNNING, Job
+from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.voices.records import clean_name, new_id, to_json
+
+MAX_WAITING = 100  # jobs not yet begun, of all tenants: days of work for such a box
+
+
+class JobQueue:
+    """Rows of the table `jobs`. What clients ask for is scoped by tenant; only the runner sees all."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def add(self, tenant: str, kind: str, spec: JsonDict) -> Job:
+        """File a job. Raises Busy("jobs_full")."""
+
+        def insert(db: sqlite3.Connection) -> Job:
+            waiting = db.execute("SELECT count(*) FROM jobs WHERE state = ?", (QUEUED,)).fetchone()[0]
+            if waiting >= MAX_WAITING:
+                raise Busy("jobs_full", waiting=waiting, limit=MAX_WAITING, retry_after_s=600)
+            now, job_id = utc_now(), new_id("job")
+            row = {
+                "tenant": tenant,
+                "id": job_id,
+                "kind": kind,
+                "state": QUEUED,
+                "stage": QUEUED,
+                "fraction": 0.0,
+                "metrics": "{}",
+                "spec": to_json(spec),
+                "created_at": now,
+                "changed_at": now,
+            }
+            insert_row(db, "jobs", row)
+            return _find(db, tenant, job_id)
+
+        return await self._db.write(insert, durable=True)
+
+    async def get(self, tenant: str, job_id: str) -> Job:
+        """Raises NotFound("job_not_found")."""
+        return await self._db.read(lambda db: _find(db, tenant, job_id))
+
+    async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Job]:
+        """Newest first."""
+        listing = Listing("SELECT * FROM jobs", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _job))
+
+    async def claim(self) -> Job | None:
+        """The job that has waited longest becomes running; None when none waits."""
+
+        def take(db: sqlite3.Connection) -> Job | None:
+            row = db.execute(
+                "SELECT * FROM jobs WHERE state = ? ORDER BY created_at, rowid LIMIT 1", (QUEUED,)
+            ).fetchone()
+            if row is None:
+                return None
+            now = utc_now()
+            db.execute(
+                "UPDATE jobs SET state = ?, started_at = coalesce(started_at, ?), changed_at = ?"
+                " WHERE tenant = ? AND id = ?",
+                (RUNNING, now, now, row["tenant"], row["id"]),
+            )
+            return _find(db, row["tenant"], row["id"])
+
+        return await self._db.write(take, durable=True)
+
+    async def record(self, job: Job, progress: Progress) -> None:
+        """Where a running job is. Not durable: a power cut costs a moment of the display."""
+        row = (progress.stage, progress.fraction, progress.eta_s, to_json(dict(progress.metrics)), utc_now())
+        query = (
+            "UPDATE jobs SET stage = ?, fraction = ?, eta_s = ?, metrics = ?, changed_at = ?"
+            " WHERE tenant = ? AND id = ? AND state = 'running'"
+        )
+        await self._db.write(lambda db: db.execute(query, (*row, job.tenant, job.id)) and None)
+
+    async def end(self, job: Job, state: str, *, result: JsonDict | None = None, error: JsonDict | None = None) -> Job:
+        """Reach an end; a job that has ended already stays as it is."""
+
+        def settle(db: sqlite3.Connection) -> Job:
+            if not _find(db, job.tenant, job.id).has_ended:
+                _end(db, job.tenant, job.id, state, result, error)
+            return _find(db, job.tenant, job.id)
+
+        return await self._db.write(settle, durable=True)
+
+    async def requeue(self, job: Job, *, crashed: bool = False, stage: str = QUEUED) -> Job:
+        """A running job waits again, at its old place; `crashed` counts against it, `stage` says what for."""
+        row = (int(crashed), stage, utc_now(), job.tenant, job.id)
+        query = (
+            "UPDATE jobs SET state = 'queued', crashes = crashes + ?, stage = ?, eta_s = NULL, changed_at = ?"
+            " WHERE tenant = ? AND id = ? AND state = 'running'"
+        )
+
+        def put_back(db: sqlite3.Connection) -> Job:
+            db.execute(query, row)
+            return _find(db, job.tenant, job.id)
+
+        return await self._db.write(put_back, durable=True)
+
+    async def ask_to_cancel(self, tenant: str, job_id: str) -> Job:
+        """A waiting job ends now, a running one is marked for the runner, an ended one stays. Raises NotFound."""
+
+        def mark(db: sqlite3.Connection) -> Job:
+            job = _find(db, tenant, job_id)
+            if job.state == QUEUED:
+                _end(db, tenant, job_id, CANCELLED, None, None)
+            elif job.state == RUNNING:
+                query = "UPDATE jobs SET is_cancelling = 1, changed_at = ? WHERE tenant = ? AND id = ?"
+                db.execute(query, (utc_now(), tenant, job_id))
+            return _find(db, tenant, job_id)
+
+        return await self._db.write(mark, durable=True)
+
+    async def recover(self) -> int:
+        """Once, before anything else: what ran when the box went down waits again; returns how many."""
+
+        def repair(db: sqlite3.Connection) -> int:
+            now = utc_now()
+            db.execute(
+                "UPDATE jobs SET state = ?, finished_at = ?, changed_at = ? WHERE state = 'running' AND is_cancelling",
+                (CANCELLED, now, now),
+            )
+            query = "UPDATE jobs SET state = 'queued', eta_s = NULL, changed_at = ? WHERE state = 'running'"
+            return db.execute(query, (now,)).rowcount
+
+        return await self._db.write(repair, durable=True)
+
+    async def unfinished(self) -> frozenset[str]:
+        """Ids of the jobs that have not ended: their folders are needed."""
+        query = "SELECT id FROM jobs WHERE state IN (?, ?)"
+        rows = await self._db.read(lambda db: db.execute(query, (QUEUED, RUNNING)).fetchall())
+        return frozenset(row["id"] for row in rows)
+
+
+def _end(
+    db: sqlite3.Connection, tenant: str, job_id: str, state: str, result: JsonDict | None, error: JsonDict | None
+) -> None:
+    if state not in ENDED:
+        raise ValueError(f"{state} is not an end")
+    now = utc_now()
+    db.execute(
+        "UPDATE jobs SET state = :state, stage = :state, result = :result, error = :error, eta_s = NULL,"
+        " fraction = CASE WHEN :state = 'done' THEN 1.0 ELSE fraction END, finished_at = :now, changed_at = :now"
+        " WHERE tenant = :tenant AND id = :id",
+        {
+            "state": state,
+            "result": None if result is None else to_json(result),
+            "error": None if error is None else to_json(error),
+            "now": now,
+            "tenant": tenant,
+            "id": job_id,
+        },
+    )
+
+
+def _find(db: sqlite3.Connection, tenant: str, job_id: str) -> Job:
+    row = db.execute("SELECT * FROM jobs WHERE tenant = ? AND id = ?", (tenant, clean_name(job_id))).fetchone()
+    if row is None:
+        raise NotFound("job_not_found", job=clean_name(job_id)[:80])
+    return _job(row)
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        tenant=row["tenant"],
+        id=row["id"],
+        kind=row["kind"],
+        state=row["state"],
+        stage=row["stage"],
+        fraction=row["fraction"],
+        eta_s=row["eta_s"],
+        metrics=json.loads(row["metrics"]),
+        spec=json.loads(row["spec"]),
+        result=None if row["result"] is None else json.loads(row["result"]),
+        error=None if row["error"] is None else json.loads(row["error"]),
+        crashes=row["crashes"],
+        is_cancelling=bool(row["is_cancelling"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        changed_at=row["changed_at"],
+    )

@@ -1,0 +1,336 @@
+"""Runs jobs, one at a time, each in a child process, and takes them up again after a crash or a restart.
+
+The daemon only reads lines and moves rows. A child that dies without a word is started once more (the engine goes on
+from its last checkpoint); a second death fails the job with its reason. Stopping the daemon puts the job back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from appliance.contracts import JsonDict, Progress
+from appliance.database import Database
+from appliance.errors import (
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    StorageFull,
+    VoicedError,
+    error_from_record,
+    error_record,
+)
+from appliance.jobs.dataset import plan_dataset
+from appliance.jobs.filing import Filing
+from appliance.jobs.process import ChildProcess, start_child
+from appliance.jobs.queue import JobQueue
+from appliance.jobs.records import CANCELLED, CLONE, DONE, FAILED, ChildSpec, CloneRequest, Job
+from appliance.settings import Settings
+from appliance.state_dir import StateDir
+from appliance.voices.blobs import BlobStore
+from appliance.voices.consents import ConsentStore
+from appliance.voices.datasets import DatasetStore
+from appliance.voices.paging import DEFAULT_LIMIT, Page
+from appliance.voices.recordings import RecordingStore
+from appliance.voices.records import Recording, is_voice_id
+from appliance.voices.registry import VoiceRegistry
+
+log = logging.getLogger(__name__)
+
+MAX_CRASHES = 1  # after so many deaths a job is started again, after one more it fails
+RECORD_EVERY_S = 0.5  # progress goes to the row no faster than this
+WATCH_EVERY_S = 2.0  # consent is looked at again while a job runs, and listeners look at the row
+FULL_DISK_RETRY_S = 30.0
+LANGUAGES = ("auto", "zh", "en", "ja")
+MAX_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What a child left: its last word (`done` or `failed`), or none and how it died."""
+
+    word: JsonDict | None
+    status: int
+    was_cancelled: bool
+
+
+class JobRunner:
+    """The jobs of the box. `start` and `stop` frame its life; everything else may be called from any task."""
+
+    def __init__(
+        self, db: Database, registry: VoiceRegistry, recordings: RecordingStore, blobs: BlobStore, settings: Settings
+    ) -> None:
+        self._queue = JobQueue(db)
+        self._registry = registry
+        self._recordings = recordings
+        self._blobs = blobs
+        self._settings = settings
+        self._consents = ConsentStore(db)
+        self._datasets = DatasetStore(db)
+        self._filing = Filing(registry, blobs, promotes_on_pass=settings.clone.promote_on_pass)
+        self._state = StateDir(settings.state_dir)
+        self._wake = asyncio.Event()
+        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._working: asyncio.Task[None] | None = None
+        self._child: tuple[str, ChildProcess] | None = None  # (job id, process)
+        self._full_disk_retry_s = FULL_DISK_RETRY_S
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Put back what a previous daemon left running, sweep old folders, begin to work."""
+        waiting = await self._queue.recover()
+        if waiting:
+            log.info("%d interrupted jobs wait to be taken up again", waiting)
+        keep = await self._queue.unfinished()
+        await asyncio.to_thread(self._sweep, keep)
+        self._working = asyncio.create_task(self._work(), name="jobs")
+
+    async def stop(self) -> None:
+        """End the running child; its job goes on after the next start. Idempotent."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.gather(self._working, return_exceptions=True)
+            self._working = None
+
+    # ------------------------------------------------------------ for doors
+
+    async def submit_clone(self, tenant: str, request: CloneRequest) -> Job:
+        """Queue a clone of the speaker of these recordings.
+
+        Raises InvalidInput (voice_id_invalid, language_unknown, steps_out_of_range, dataset_empty, dataset_too_short,
+        dataset_mixed_speakers), NotFound (recording_not_found), Forbidden (consent_…, starter_voice_protected), Busy.
+        """
+        _check(request)
+        await self._require_right(tenant, request.voice)
+        recordings = await self._recordings.get_many(tenant, tuple(dict.fromkeys(request.recording_ids)))
+        speaker = _one_speaker(recordings)
+        plan = plan_dataset(recordings, self._settings.clone.min_speech_s)
+        dataset = await self._datasets.add(tenant, plan.clips, plan.stats)
+        spec = {
+            "voice": request.voice,
+            "title": request.title,
+            "engine": request.engine or self._settings.engine.default,
+            "language": request.language,
+            "languages": plan.stats["languages"],
+            "speaker": speaker,
+            "recordings": [clip["recording"] for clip in plan.clips],
+            "dataset": dataset.id,
+            "steps": request.steps or self._settings.clone.steps,
+            "seed": request.seed,
+        }
+        job = await self._queue.add(tenant, CLONE, spec)
+        self._wake.set()
+        return job
+
+    async def get(self, tenant: str, job_id: str) -> Job:
+        """Raises NotFound("job_not_found")."""
+        return await self._queue.get(tenant, job_id)
+
+    async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Job]:
+        """Newest first."""
+        return await self._queue.list(tenant, cursor, limit)
+
+    async def cancel(self, tenant: str, job_id: str) -> Job:
+        """Stop a job; the row says so within seconds. A job that has ended stays as it ended. Raises NotFound."""
+        job = await self._queue.ask_to_cancel(tenant, job_id)
+        self._tell(job_id)
+        if job.is_cancelling and self._child is not None and self._child[0] == job_id:
+            await self._child[1].stop()
+        return await self._queue.get(tenant, job_id)
+
+    async def events(self, tenant: str, job_id: str) -> AsyncIterator[Job]:
+        """The row now and after every change, the last time when it has ended. Raises NotFound("job_not_found")."""
+        changed = asyncio.Event()
+        self._listeners.setdefault(job_id, set()).add(changed)
+        last = ""
+        try:
+            while True:
+                changed.clear()
+                job = await self._queue.get(tenant, job_id)
+                if f"{job.state} {job.changed_at}" != last:
+                    last = f"{job.state} {job.changed_at}"
+                    yield job
+                if job.has_ended:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), WATCH_EVERY_S)
+        finally:
+            self._listeners[job_id].discard(changed)
+            if not self._listeners[job_id]:
+                del self._listeners[job_id]
+
+    # ------------------------------------------------------------ work
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while (job := await self._queue.claim()) is not None:
+                    self._tell(job.id)
+                    await self._run(job)
+                await self._wake.wait()
+            except VoicedError as error:  # the disk is full, say: jobs wait, the box goes on
+                log.warning("jobs pause: %s", error)
+                await asyncio.sleep(self._full_disk_retry_s)
+
+    async def _run(self, job: Job) -> None:
+        """One child's life; the row has left `running` afterwards, whatever happened."""
+        try:
+            ended = await self._attend(job, await self._child_spec(job))
+            await self._settle(job, ended)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._queue.requeue(job))
+            raise
+        except StorageFull:
+            await self._wait_for_space(job)
+        except VoicedError as error:
+            await self._queue.end(job, FAILED, error=error_record(error))
+        except Exception as error:
+            log.exception("job %s failed", job.id)
+            await self._queue.end(job, FAILED, error=error_record(error))
+        finally:
+            self._tell(job.id)
+
+    async def _attend(self, job: Job, spec: ChildSpec) -> _Ended:
+        """Start the child, keep the row up to date, and see it out."""
+        word: JsonDict | None = None
+        recorded = 0.0
+        async with start_child(spec) as child:
+            self._child = (job.id, child)
+            watching = asyncio.create_task(self._watch(job, child))
+            try:
+                async with aclosing(child.lines()) as lines:
+                    async for line in lines:
+                        if line.get("event") != "progress":
+                            word = line
+                        elif time.monotonic() - recorded >= RECORD_EVERY_S:
+                            recorded = time.monotonic()
+                            await self._record(job, line)
+                status = await child.wait()
+            finally:
+                self._child = None
+                watching.cancel()
+        return _Ended(word, status, (await self._queue.get(job.tenant, job.id)).is_cancelling)
+
+    async def _watch(self, job: Job, child: ChildProcess) -> None:
+        """End the child when it was cancelled meanwhile or the speaker withdrew the consent."""
+        while True:
+            try:
+                if not (await self._queue.get(job.tenant, job.id)).is_cancelling:
+                    await self._consents.require(job.tenant, job.spec["voice"], "clone")
+                    await asyncio.sleep(WATCH_EVERY_S)
+                    continue
+            except Forbidden as error:
+                await self._queue.end(job, FAILED, error=error_record(error))
+            await child.stop()
+            return
+
+    async def _record(self, job: Job, line: JsonDict) -> None:
+        progress = Progress(line["stage"], float(line["fraction"]), line["eta_s"], line["metrics"])
+        try:
+            await self._queue.record(job, progress)
+        except StorageFull as error:
+            log.warning("progress of %s not written: %s", job.id, error)
+        self._tell(job.id)
+
+    async def _settle(self, job: Job, ended: _Ended) -> None:
+        word = ended.word or {}
+        if ended.was_cancelled:
+            await self._queue.end(job, CANCELLED)
+        elif word.get("event") == "done":
+            await self._queue.record(job, Progress("file", 0.99))
+            await self._queue.end(job, DONE, result=await self._filing.file(job, word["result"]))
+        elif word.get("event") == "failed":
+            if word["error"]["code"] == "storage_full":
+                raise error_from_record(word["error"])
+            await self._queue.end(job, FAILED, error=word["error"])
+        elif (await self._queue.get(job.tenant, job.id)).has_ended:
+            log.info("job %s was ended while it ran", job.id)
+        elif job.crashes < MAX_CRASHES:
+            log.warning("the child of job %s died (status %d); it is started again", job.id, ended.status)
+            await self._queue.requeue(job, crashed=True)
+            return
+        else:
+            error = {"kind": "Unavailable", "code": "job_crashed", "measured": {"status": ended.status}}
+            await self._queue.end(job, FAILED, error=error)
+        await asyncio.to_thread(self._clear, job.id)
+
+    async def _wait_for_space(self, job: Job) -> None:
+        """A full disk fails no job: it goes on from its checkpoint once something can be written again."""
+        log.warning("job %s waits for space on the disk", job.id)
+        await asyncio.sleep(self._full_disk_retry_s)
+        while True:
+            try:
+                await self._queue.requeue(job, stage="storage_full")
+                return
+            except StorageFull:
+                await asyncio.sleep(self._full_disk_retry_s)
+
+    async def _child_spec(self, job: Job) -> ChildSpec:
+        dataset = await self._datasets.get(job.tenant, job.spec["dataset"])
+        recordings = await self._recordings.get_many(job.tenant, job.spec["recordings"])  # one may have been erased
+        paths = {recording.id: str(self._recordings.path(recording)) for recording in recordings}
+        settings, state = self._settings, self._state
+        return ChildSpec(
+            job=job.id,
+            job_dir=str((state.jobs / job.id).absolute()),
+            cache_dir=str(state.cache.absolute()),
+            engine=job.spec["engine"],
+            backends=settings.engine.backends,
+            transcriber=settings.engine.transcriber,
+            plugins=settings.plugins.model_dump(mode="json"),
+            drop_in_dir=str((settings.plugins.drop_in_dir or state.plugins).absolute()),
+            clone=settings.clone.model_dump(mode="json"),
+            clips=tuple(clip | {"path": paths[clip["recording"]]} for clip in dataset.clips),
+            language=job.spec["language"],
+            steps=job.spec["steps"],
+            seed=job.spec["seed"],
+            max_duration_s=settings.intake.max_duration_s,
+        )
+
+    async def _require_right(self, tenant: str, voice: str) -> None:
+        """A clone needs the speaker's consent, and never goes under the name of a starter voice."""
+        with contextlib.suppress(NotFound):
+            if (await self._registry.get_voice(tenant, voice)).origin == "starter":
+                raise Forbidden("starter_voice_protected", voice=voice)
+        await self._consents.require(tenant, voice, "clone")
+
+    def _tell(self, job_id: str) -> None:
+        for listener in self._listeners.get(job_id, ()):
+            listener.set()
+
+    def _clear(self, job_id: str) -> None:
+        """Sound and checkpoints of a job that has ended are not kept; its log is."""
+        folder = self._state.jobs / job_id
+        for name in ("clips", "work", "exam", "starters"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    def _sweep(self, keep: frozenset[str]) -> None:
+        if self._state.jobs.is_dir():
+            for folder in self._state.jobs.iterdir():
+                if folder.name not in keep:
+                    self._clear(folder.name)
+
+
+def _check(request: CloneRequest) -> None:
+    if not is_voice_id(request.voice):
+        raise InvalidInput("voice_id_invalid", voice=request.voice[:80])
+    if request.language not in LANGUAGES:
+        raise InvalidInput("language_unknown", language=request.language[:20], known=", ".join(LANGUAGES))
+    if request.steps is not None and not 1 <= request.steps <= MAX_STEPS:
+        raise InvalidInput("steps_out_of_range", steps=request.steps, highest=MAX_STEPS)
+
+
+def _one_speaker(recordings: tuple[Recording, ...]) -> str:
+    """Whose voice it is; empty when no recording says. Raises InvalidInput("dataset_mixed_speakers")."""
+    speakers = sorted({recording.speaker for recording in recordings if recording.speaker})
+    if len(speakers) > 1:
+        raise InvalidInput("dataset_mixed_speakers", speakers=", ".join(speakers)[:200])
+    return speakers[0] if speakers else ""
