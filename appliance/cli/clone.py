@@ -6,15 +6,29 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from appliance.cli import add_common
 from appliance.cli.client import Client
 from appliance.cli.jobs import follow
 from appliance.cli.recordings import print_verdict
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput
+from appliance.messages import text
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
+
+MEASURES = (  # of the examination's summary, with the direction that is better
+    ("llr", "higher"),
+    ("llr_equalised", "higher"),
+    ("mfcc_distance", "lower"),
+    ("f0_drift_semitones", "zero"),
+    ("error.en", "lower"),
+    ("error.zh", "lower"),
+    ("error.mixed", "lower"),
+    ("dnsmos", "higher"),
+)
 
 
 def configure(name: str, command: argparse.ArgumentParser) -> None:
@@ -118,4 +132,37 @@ def clone_order(given: argparse.Namespace, recordings: list[str]) -> JsonDict:
 
 def print_result(terminal: Terminal, job: JsonDict) -> None:
     """Before and after, as the examination measured them."""
-    terminal.document(job.get("result"))
+    terminal.table(("measure", "before", "after", "better"), examination_rows(job, terminal.language))
+    for reason in examination_of(job).get("reasons") or []:
+        code, measured = reason["code"], reason.get("measured") or {}
+        terminal.err.print(f"  ! {escape(terminal.sentence(f'{code}.message', **measured))}")
+    result = job["result"]
+    key = "cli.clone_passed" if result["promoted"] else "cli.clone_kept_back"
+    terminal.tell(key, version=result["spec"], voice=result["voice"], number=result["version"])
+
+
+def examination_of(job: JsonDict) -> JsonDict:
+    """The examination's report in a finished job; empty when there is none."""
+    result = job.get("result") or {}
+    found: JsonDict = result.get("exam") or {}
+    return found
+
+
+def examination_rows(job: JsonDict, language: str) -> list[list[str]]:
+    """Measure, nearest starter voice, clone, and which way is better, for a table."""
+    summary = examination_of(job).get("summary") or {}
+    before, after = summary.get("base") or {}, summary.get("clone") or {}
+    rows = []
+    for name, better in MEASURES:
+        figures = [_figure(side, name) for side in (before, after)]
+        if figures != ["–", "–"]:
+            rows.append([text(f"measure.{name}", language), *figures, text(f"better.{better}", language)])
+    return rows
+
+
+def _figure(side: JsonDict, name: str) -> str:
+    group, _, part = name.partition(".")
+    value = (side.get(group) or {}).get(part) if part else side.get(group)
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if group == "error" else f"{value:.2f}"

@@ -56,6 +56,7 @@ class Spoken:
 
     name: str
     text: str
+    language: str
     voice: str  # version that spoke, e.g. demo-reader@1
     file: str  # below the output folder
     wall_s: float
@@ -139,6 +140,11 @@ class _Demo:
     @property
     def _client(self) -> Client:
         return self._terminal.client
+
+    @property
+    def _cloned(self) -> str:
+        """The new version by its number: it is heard in the report also when its examination did not promote it."""
+        return str(self.record.job["result"]["spec"])
 
     def run(self) -> None:
         """All steps; never raises a VoicedError (the record holds it)."""
@@ -229,7 +235,7 @@ class _Demo:
 
     def _speak_all(self) -> None:
         for name, (language, text) in SENTENCES.items():
-            self._speak(name, language, text, VOICE)
+            self._speak(name, language, text, self._cloned)
 
     def _speak(self, name: str, language: str, text: str, voice: str) -> None:
         from appliance.audio.files import read_audio
@@ -241,7 +247,7 @@ class _Demo:
         (self._out / file).write_bytes(answer.body)
         version = answer.headers.get("x-voice-version", voice)
         audio_s = read_audio(self._out / file).duration_s
-        self.record.spoken.append(Spoken(name, text, version, file, wall_s, audio_s))
+        self.record.spoken.append(Spoken(name, text, language, version, file, wall_s, audio_s))
 
     def _discover(self) -> None:
         self.record.system = self._client.get("/v1/system")
@@ -257,7 +263,7 @@ class _Demo:
         if loudspeaker.get("state") != "open":
             self._terminal.tell("demo.silent", reason=loudspeaker.get("message") or loudspeaker.get("state"))
             return
-        voice = VOICE if self.record.job.get("state") == "done" else default_voice(self._client)
+        voice = self._cloned if self.record.job.get("state") == "done" else default_voice(self._client)
         orders = [
             self._client.post("/v1/announcements", {"text": text, "voice": voice, "language": language})
             for language, text in SENTENCES.values()
@@ -276,7 +282,7 @@ class _Demo:
         """Let the recogniser of the box write down every sentence, and count what it misheard."""
         from appliance.cli.judging import judge
 
-        judge(self._terminal, self.record, self._out)
+        judge(self._terminal.settings, self.record, self._out)
 
     # ------------------------------------------------------------ the end
 

@@ -66,11 +66,11 @@ def _mel_power(audio: Audio, width: int) -> NDArray[np.float64]:
     starts = np.linspace(0, max(0, len(audio.samples) - 1), width).astype(int)
     frames = samples[starts[:, None] + np.arange(size)] * np.hanning(size)  # (width, size)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2  # (width, bins)
-    return _mel_bands(size, audio.sample_rate) @ power.T
+    return np.asarray(_mel_bands(size, audio.sample_rate) @ power.T)
 
 
 def _mel_bands(size: int, sample_rate: int) -> NDArray[np.float64]:
-    """Triangles on the mel scale, 2595 log10(1 + f / 700): (ROWS, size // 2 + 1). A narrow one keeps its nearest bin."""
+    """Triangles on the mel scale 2595 log10(1 + f / 700): (ROWS, size // 2 + 1); a narrow one keeps its nearest bin."""
     mel_low, mel_high = (2595 * np.log10(1 + hz / 700) for hz in (LOW_HZ, min(HIGH_HZ, sample_rate / 2)))
     centres = 700 * (10 ** (np.linspace(mel_low, mel_high, ROWS + 2) / 2595) - 1)
     bins = np.fft.rfftfreq(size, 1 / sample_rate)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
 from appliance.cli import add_action
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from appliance.audio.capture import Capture, Level
     from appliance.cli.terminal import Terminal
 
 SHOWN_MEASURES = ("duration_s", "sample_rate", "channels", "snr_db", "speech_share", "clipped_share", "dnsmos")
+METER_WIDTH = 40
+METER_FLOOR_DB = -60.0
+LOUD_DBFS = -1.0  # peaks above it will clip on the next word
+QUIET_DBFS = -45.0  # of a speaking voice; pauses are quieter, and then the hint is wrong for a moment
 
 
 def configure(name: str, command: argparse.ArgumentParser) -> None:
@@ -110,3 +119,50 @@ def list_recordings(terminal: Terminal) -> int:
         [[_figure(row.get(column)) if row.get(column) is not None else None for column in columns] for row in rows],
     )
     return 0
+
+
+def record(terminal: Terminal) -> int:
+    """Record with a level meter, then judge; with --upload send it to the box."""
+    given = terminal.arguments
+    terminal.tell("cli.recording_now")
+    capture = _record_with_meter(terminal)
+    terminal.tell("cli.recorded", seconds=capture.duration_s, file=capture.path)
+    verdict = check_here(terminal, capture.path)
+    if given.upload and verdict["accepted"]:
+        return add(terminal)
+    if terminal.as_json:
+        recorded = {"file": str(capture.path), "duration_s": capture.duration_s, "device": capture.device}
+        terminal.document({**recorded, **verdict})
+    else:
+        print_verdict(terminal, given.file, verdict)
+    return 0 if verdict["accepted"] else 1
+
+
+def _record_with_meter(terminal: Terminal) -> Capture:
+    """Ctrl-C ends the recording, not the command."""
+    from appliance.audio.capture import record as capture
+
+    given, stop = terminal.arguments, threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        with Live(console=terminal.err, refresh_per_second=20, transient=True) as live:
+            return capture(
+                Path(given.file), given.seconds, given.device, lambda level: live.update(meter(terminal, level)), stop
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def meter(terminal: Terminal, level: Level) -> Text:
+    """One line: time, a bar of the loudness over METER_FLOOR_DB, and what is wrong with it."""
+    share = min(1.0, max(0.0, 1 - level.rms_dbfs / METER_FLOOR_DB))
+    filled = round(share * METER_WIDTH)
+    is_loud, is_quiet = level.is_clipping or level.peak_dbfs > LOUD_DBFS, level.rms_dbfs < QUIET_DBFS
+    colour = "red" if is_loud else "yellow" if is_quiet else "green"
+    note = terminal.sentence("cli.too_loud") if is_loud else terminal.sentence("cli.too_quiet") if is_quiet else ""
+    bar = Text(f"{level.elapsed_s:6.1f} s  ")
+    bar.append("█" * filled, style=colour)
+    bar.append("·" * (METER_WIDTH - filled), style="dim")
+    bar.append(f"  {level.peak_dbfs:6.1f} dB  ")
+    bar.append(note, style=colour)
+    return bar

@@ -156,13 +156,17 @@ def _number(value: object) -> str:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Cells are HTML already."""
-    head = "".join(f"<th>{''.join(_in_both(f'column.{column}'))}</th>" for column in columns)
+    names = [[text(f"column.{column}", language) for language in LANGUAGES] for column in columns]
+    head = "".join(f"<th>{_spans(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _in_both(key: str) -> list[str]:
-    return [f'<span lang="{language}">{escape(text(key, language))}</span>' for language in LANGUAGES]
+def _spans(versions: Sequence[str]) -> str:
+    """The same cell in every language; one that does not differ is written once."""
+    if len(set(versions)) == 1:
+        return escape(versions[0])
+    return "".join(f'<span lang="{lang}">{escape(cell)}</span>' for lang, cell in zip(LANGUAGES, versions, strict=True))
 
 
 def _examination(record: JsonDict) -> str:
@@ -173,8 +177,10 @@ def _examination(record: JsonDict) -> str:
         return f'<div class="card bad">{escape(str(job["error"].get("message") or job["error"].get("code")))}</div>'
     from appliance.cli.clone import examination_rows
 
-    rows = [[escape(cell) for cell in row] for row in examination_rows(job)]
-    return f'<div class="card scroll"><p>{both("clone_says")}</p>{_table(("measure", "before", "after"), rows)}</div>'
+    in_each = [examination_rows(job, language) for language in LANGUAGES]
+    rows = [[_spans(cells) for cells in zip(*versions, strict=True)] for versions in zip(*in_each, strict=True)]
+    table = _table(("measure", "before", "after", "better"), rows)
+    return f'<div class="card scroll"><p>{both("clone_says")}</p>{table}</div>'
 
 
 def _box(record: JsonDict) -> str:
@@ -182,7 +188,7 @@ def _box(record: JsonDict) -> str:
     if not system:
         return ""
     seen = "".join(
-        f"<li>{escape(str(box['name']))} <code>{escape(str(box['url']))}</code> {both('this_box') * box['is_this']}</li>"
+        f"<li>{escape(box['name'])} <code>{escape(box['url'])}</code> {both('this_box') * box['is_this']}</li>"
         for box in record["boxes"]
     )
     speaker = system["loudspeaker"]
