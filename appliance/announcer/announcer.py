@@ -27,8 +27,10 @@ from appliance.database import Database, utc_now
 from appliance.errors import Busy, InvalidInput, StorageFull, Unavailable, VoicedError
 from appliance.settings import LoudspeakerSettings
 from appliance.synthesis import Speech, SpeechRequest
+from appliance.text.cleaning import clean_text
 from appliance.voices.blobs import BlobStore
 from appliance.voices.paging import Page
+from appliance.voices.records import clean_name
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +112,7 @@ class Announcer:
         for _, task in list(self._renders.values()):
             await _cancel(task)
         if self._current is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._current.task), drain_s)
+            await asyncio.wait({self._current.task}, timeout=drain_s)
         if self._current is not None:  # its row stays "playing": the next start repeats it, marked
             await _cancel(self._current.task)
         await self.loudspeaker.__aexit__()
@@ -129,6 +130,7 @@ class Announcer:
             raise Unavailable("loudspeaker_disabled")
         _require_sane(new)
         await self._require_speakable(tenant, new)
+        new = replace(new, text=clean_text(new.text))
         row = await self._queue.add(tenant, new, chime=self._settings.chime if new.chime is None else new.chime)
         self._deadlines[row.id] = asyncio.get_running_loop().time() + row.max_age_s
         self._tell(row)
@@ -139,7 +141,7 @@ class Announcer:
 
     async def get(self, tenant: str, announcement_id: str) -> Announcement:
         """One message. Raises NotFound("announcement_not_found")."""
-        return await self._queue.get(tenant, announcement_id)
+        return await self._queue.get(tenant, clean_name(announcement_id))
 
     async def list(self, tenant: str, cursor: str | None = None, limit: int = 50) -> Page[Announcement]:
         """Messages, the newest first. Raises InvalidInput("cursor_invalid" | "limit_invalid")."""
@@ -156,7 +158,7 @@ class Announcer:
             if self._current is not None and self._current.row.tenant == tenant:
                 rows = (self._current.row, *rows)
         else:
-            rows = (await self._queue.get(tenant, announcement_id),)
+            rows = (await self.get(tenant, announcement_id),)
         return tuple([await self._cancel_row(row) for row in rows])
 
     async def set_volume(self, volume: float) -> None:
@@ -204,7 +206,8 @@ class Announcer:
                 log.exception("announcer")
                 pause_s = RETRY_S
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
 
     async def _live_rows(self) -> tuple[Announcement, ...]:
         """Waiting messages in order, after the ones that grew too old were let go."""
@@ -221,7 +224,7 @@ class Announcer:
     def _why_unsaid(self, row: Announcement) -> str:
         if row.reason:
             return row.reason
-        return "too_old" if self.loudspeaker.is_open else "no_device"
+        return "no_device" if self.loudspeaker.state.state in ("absent", "error") else "too_old"
 
     async def _publish(self, row: Announcement) -> Announcement:
         """Tell listeners how a message stands now; forget what was kept about it once it is over."""
@@ -296,11 +299,14 @@ class Announcer:
 
     async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Write, however long the disk is full: what happened must not be forgotten, or it would happen again."""
+        has_complained = False
         while True:
             try:
                 return await write()
             except (StorageFull, Busy) as error:
-                log.warning("announcer: %s", error)
+                if not has_complained:
+                    log.warning("announcer: %s", error)
+                has_complained = True
                 await asyncio.sleep(RETRY_S)
 
     # ------------------------------------------------------------ playing
@@ -317,6 +323,7 @@ class Announcer:
             audio = await asyncio.to_thread(self._load, row)
             if await self._queue.begin_playing(row):
                 self._tell(replace(row, state=State.PLAYING))
+                self._wake_up()  # one more may be rendered ahead
                 await self._play_claimed(row, audio)
         except (StorageFull, Busy) as error:  # the claim could not be written: nothing was heard, try again
             log.warning("announcer: %s", error)
@@ -372,8 +379,7 @@ class Announcer:
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})
 
 
 def _speech_request(tenant: str, what: Announcement | NewAnnouncement) -> SpeechRequest:

@@ -113,15 +113,16 @@ class Loudspeaker:
         self._settings = settings
         self._on_change = on_change
         self._patience = supervision
-        self._state = LoudspeakerState("starting" if settings.enabled else "disabled", volume=settings.volume)
+        self._state = LoudspeakerState("starting", volume=settings.volume)
+        if not settings.enabled:
+            self._state = replace(self._state, state="disabled", code="loudspeaker_disabled")
         self._stream: FrameStream | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._playing: dict[str, _Playback] = {}
         self._retry_now = asyncio.Event()
         self._tried_at = 0.0  # loop time
         self._task: asyncio.Task[None] | None = None
-        if not settings.enabled:
-            self._set(code="loudspeaker_disabled")
+        self._is_leaving = False
 
     @property
     def state(self) -> LoudspeakerState:
@@ -143,10 +144,10 @@ class Loudspeaker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_leaving = True
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
             self._task = None
 
     def look_again(self) -> None:
@@ -227,7 +228,8 @@ class Loudspeaker:
         ends_at = loop.time() + pause_s
         while (left_s := ends_at - loop.time()) > 0 and _sound_hardware() == before:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._retry_now.wait(), min(left_s, self._patience.look_s))
+                async with asyncio.timeout(min(left_s, self._patience.look_s)):
+                    await self._retry_now.wait()
                 return
 
     async def _run_player(self) -> bool:
@@ -242,15 +244,17 @@ class Loudspeaker:
             self._set(state="error", code="player_not_started", measured={"detail": str(error)})
             return False
         self._process = process
-        self._stream = await open_frame_stream(ours)
         last_words: deque[str] = deque(maxlen=5)
         listening = asyncio.create_task(_drain(process.stderr, last_words))
         opened_at: float | None = None
         try:
+            self._stream = await open_frame_stream(ours)
             opened_at = await self._follow(self._stream)
         finally:
+            if self._stream is None:
+                ours.close()
             await self._bury(process, listening)
-            if self._state.state in ("open", "starting"):
+            if self._state.state in ("open", "starting") and not self._is_leaving:
                 detail = last_words[-1] if last_words else f"exit status {process.returncode}"
                 self._set(state="error", code="player_lost", measured={"detail": detail})
             self._fail_playing()
@@ -314,14 +318,15 @@ class Loudspeaker:
         if stream is not None:
             await stream.close()
         try:
-            await asyncio.wait_for(process.wait(), 0.5)  # it fades out and goes when the line closes
-        except (TimeoutError, asyncio.CancelledError):
-            with suppress(ProcessLookupError):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):  # it fades out and goes when the line closes
+                    await process.wait()
+        finally:
+            if process.returncode is None:
                 process.kill()
-            await process.wait()
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+                await process.wait()
+            await asyncio.wait({listening}, timeout=0.5)  # its last words
+            listening.cancel()
 
     def _fail_playing(self) -> None:
         for playback in self._playing.values():

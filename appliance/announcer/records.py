@@ -74,4 +74,6 @@ class Announcement:
 
     def as_json(self) -> dict[str, Any]:
         """For doors and logs."""
-        return asdict(self) | {"state": str(self.state)}
+        record = asdict(self) | {"state": str(self.state)}
+        del record["tenant"]
+        return record
