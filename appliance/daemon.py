@@ -81,9 +81,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
-        announcer = Announcer(synthesis, db, blobs, settings.loudspeaker)
-        await announcer.start()
-        stack.push_async_callback(announcer.stop)
+        announcer = await stack.enter_async_context(Announcer(synthesis, db, blobs, settings.loudspeaker))
 
         box = Box(await _box_uuid(db), settings.discovery.name or socket.gethostname(), __version__, utc_now())
         services = Services(
