@@ -41,7 +41,7 @@ async def test_fifty_requests_at_once_over_five_voices_equal_those_made_alone(sp
             *(fetch(session, speaking.url, speaker=voice, text=text) for voice, text in keys)
         )
     assert len(set(alone.values())) == len(alone)
-    assert [status for status, _, _ in together] == [200] * 50
+    assert [body for status, _, body in together if status != 200] == []
     for key, (_, headers, body) in zip(keys, together, strict=True):
         assert body == alone[key]
         assert headers["X-Voice-Version"] == f"{key[0]}@1"
@@ -104,10 +104,13 @@ async def test_monstrous_text_is_bounded_and_answered(tones, text):
         {"speaker": "sine-440", "text": text} if isinstance(text, str) else b'{"speaker":"sine-440","text":"\\ud800"}'
     )
     kind = {} if isinstance(text, str) else {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-        async with session.post(f"{tones.url}/tts", data=form, headers=kind) as answer:
-            assert answer.status in (413, 422)
-            assert (await answer.json(content_type="application/problem+json"))["code"]
+    async with (
+        asyncio.timeout(20),
+        aiohttp.ClientSession() as session,
+        session.post(f"{tones.url}/tts", data=form, headers=kind) as answer,
+    ):
+        assert answer.status in (413, 422)
+        assert (await answer.json(content_type="application/problem+json"))["code"]
 
 
 async def test_a_plugin_that_raises_at_import_is_quarantined_and_the_box_speaks(tmp_path):
@@ -156,7 +159,7 @@ async def test_the_box_is_the_same_after_kill_minus_nine(tmp_path):
 
 async def test_a_second_daemon_on_the_same_state_is_refused(tones):
     second = type(tones)(tones.state_dir, tones.settings)
-    with pytest.raises(AssertionError, match="state_dir_locked|Another voiced"):
+    with pytest.raises(AssertionError, match="state_dir_locked"):
         second.start()
     assert second.process.wait() == 1
 
