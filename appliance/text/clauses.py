@@ -22,27 +22,10 @@ _WIDE = re.compile(r"[\d⺀-鿿가-힣豈-﫿０-９𠀀-𯨟]")
 _SPOKEN = re.compile(r"\w")
 _SOFT_BREAK = re.compile(r"\s+|(?<=[⺀-鿿豈-﫿])(?=[⺀-鿿豈-﫿A-Za-z])")
 _TITLES = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "sr",
-        "jr",
-        "no",
-        "nos",
-        "vs",
-        "fig",
-        "vol",
-        "pp",
-        "gen",
-        "col",
-        "capt",
-        "lt",
-    ]
-    + ["sgt", "rev", "hon", "dept", "ave", "blvd", "inc", "ltd", "corp", "approx"]
+    (
+        *("mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "gen", "col", "capt", "lt", "sgt", "rev", "hon"),
+        *("no", "nos", "vs", "fig", "vol", "pp", "dept", "ave", "blvd", "inc", "ltd", "corp", "approx"),
+    )
 )
 _DOTTED = re.compile(r"(?:^|[^A-Za-z])(?:[A-Za-z]\.){0,8}[A-Za-z]$")  # "U.S", "a.m", "J"
 _LAST_WORD = re.compile(r"[A-Za-z]{1,8}$")

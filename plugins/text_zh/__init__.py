@@ -1,0 +1,14 @@
+"""Mandarin text front end (normalisation, jieba words, pypinyin readings, tone sandhi)."""
+
+from __future__ import annotations
+
+from appliance.hookspecs import RegisterFrontend, hookimpl
+from appliance_plugins.text_zh.frontend import MandarinFrontend
+
+VOICED_API = 1
+
+
+@hookimpl
+def register_frontends(register: RegisterFrontend) -> None:
+    """Bring the front end for "zh"."""
+    register("zh", MandarinFrontend)
