@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import ifaddr
 from zeroconf import (
     Error,
     InterfaceChoice,
     IPVersion,
     ServiceStateChange,
     Zeroconf,
-    get_all_addresses,
-    get_all_addresses_v6,
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
@@ -106,17 +105,22 @@ class _Announcer:
             addresses = await asyncio.to_thread(reachable_addresses, self._host)
             try:
                 async with self._registered(addresses):
-                    while await asyncio.to_thread(reachable_addresses, self._host) == addresses:
-                        await asyncio.sleep(LINK_CHECK_S)
+                    await self._network_changed(addresses)
                 log.info("the network changed: announcing again")
             except (OSError, Error) as error:
                 self._announcement.problem = str(error) or type(error).__name__
                 log.warning("not announced on the LAN: %s", self._announcement.problem)
                 await asyncio.sleep(LINK_CHECK_S)
 
+    async def _network_changed(self, addresses: tuple[str, ...]) -> None:
+        """Return once this machine is reached under other addresses than these."""
+        while await asyncio.to_thread(reachable_addresses, self._host) == addresses:  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(LINK_CHECK_S)
+
     @asynccontextmanager
     async def _registered(self, addresses: tuple[str, ...]) -> AsyncIterator[None]:
-        zeroconf = AsyncZeroconf(interfaces=list(addresses), ip_version=_ip_version(addresses))
+        interfaces, ip_version = _spoken_on(addresses)
+        zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=ip_version)
         try:
             info = self._info(addresses, await asyncio.to_thread(self._read_name))
             wanted = info.name
@@ -150,7 +154,7 @@ class _Announcer:
             port=self._port,
             properties=properties,
             server=f"voiced-{box.uuid[:8]}.local.",
-            parsed_addresses=[address.split("%")[0] for address in addresses],
+            parsed_addresses=list(addresses),
         )
 
     def _read_name(self) -> str:
@@ -197,10 +201,8 @@ def instance_name(name: str) -> str:
 def reachable_addresses(host: str) -> tuple[str, ...]:
     """The addresses under which a server bound to `host` is reached: one, or all of this machine for a wildcard."""
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - read, not bound
-        known = {address for address in get_all_addresses() if not ip_address(address).is_loopback}
-        if host in {"", "::"}:
-            known |= {row[0][0] for row in get_all_addresses_v6() if not ip_address(row[0][0]).is_loopback}
-        return tuple(sorted(known)) or ("127.0.0.1",)
+        families = {4} if host == "0.0.0.0" else {4, 6}  # noqa: S104
+        return tuple(sorted(_lan_addresses(families))) or ("127.0.0.1",)
     try:
         rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except socket.gaierror:
@@ -208,11 +210,26 @@ def reachable_addresses(host: str) -> tuple[str, ...]:
     return tuple(sorted({str(row[4][0]) for row in rows}))
 
 
-def _ip_version(addresses: tuple[str, ...]) -> IPVersion:
-    versions = {ip_address(address).version for address in addresses}
-    if versions == {4}:
-        return IPVersion.V4Only
-    return IPVersion.V6Only if versions == {6} else IPVersion.All
+def _lan_addresses(families: set[int]) -> set[str]:
+    """This machine's addresses on every interface but the loopback, of the given IP versions.
+
+    Link-local IPv6 is left out: without the name of the listener's own interface nobody can connect to it.
+    """
+    texts = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+    known = (ip_address(text) for text in texts)
+    return {
+        str(address)
+        for address in known
+        if address.version in families
+        and not address.is_loopback
+        and not (address.version == 6 and address.is_link_local)
+    }
+
+
+def _spoken_on(addresses: tuple[str, ...]) -> tuple[list[str], IPVersion]:
+    """Where multicast is sent: the IPv4 interfaces, which every client hears; IPv6 ones on a network without IPv4."""
+    old = [address for address in addresses if ip_address(address).version == 4]
+    return (old, IPVersion.V4Only) if old else (list(addresses), IPVersion.V6Only)
 
 
 async def browse(seconds: float) -> list[FoundBox]:

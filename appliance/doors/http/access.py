@@ -97,7 +97,7 @@ def _refuse_foreign_pages(request: web.Request) -> None:
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address = ip_address(text.split("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)

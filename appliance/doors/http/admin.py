@@ -101,7 +101,13 @@ def _moment(text: str) -> datetime:
 
 ROUTES = (
     Route(
-        "GET", "/healthz", get_health, "Is the daemon alive?", "operators", (Answer(200, "yes", HealthTold),), is_public=True
+        "GET",
+        "/healthz",
+        get_health,
+        "Is the daemon alive?",
+        "operators",
+        (Answer(200, "yes", HealthTold),),
+        is_public=True,
     ),
     Route(
         "GET",
@@ -120,9 +126,7 @@ ROUTES = (
         "operators",
         (Answer(200, "text format 0.0.4", content_type="text/plain"),),
     ),
-    Route(
-        "GET", "/v1/system", get_system, "The box at a glance", "operators", (Answer(200, "the box", SystemTold),)
-    ),
+    Route("GET", "/v1/system", get_system, "The box at a glance", "operators", (Answer(200, "the box", SystemTold),)),
     Route(
         "GET", "/v1/plugins", list_plugins, "What is plugged in", "operators", (Answer(200, "plugins", PluginsTold),)
     ),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from appliance.announcer.records import Announcement, NewAnnouncement
+from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import answer_json, answer_page, as_json
+from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.middleware import language_of
+from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import (
     AnnouncementAsked,
@@ -35,35 +38,43 @@ async def announce(request: web.Request) -> web.Response:
         ),
     )
     location = {"Location": f"/v1/announcements/{announcement.id}"}
-    return answer_json(as_json(announcement), status=202, headers=location)
+    return answer_json(show(announcement, language_of(request)), status=202, headers=location)
 
 
 async def list_announcements(request: web.Request) -> web.Response:
     """`GET /v1/announcements`."""
-    asked = read_query(request, PageQuery)
+    asked, language = read_query(request, PageQuery), language_of(request)
     page = await services_of(request).announcer.list(principal_of(request).tenant, asked.cursor, asked.limit)
-    return answer_page(page.items, page.next)
+    return answer_page(page.items, page.next, lambda row: show(row, language))
 
 
 async def get_announcement(request: web.Request) -> web.Response:
     """`GET /v1/announcements/{announcement}`."""
     announcer, tenant = services_of(request).announcer, principal_of(request).tenant
-    return answer_json(as_json(await announcer.get(tenant, request.match_info["announcement"])))
+    row = await announcer.get(tenant, request.match_info["announcement"])
+    return answer_json(show(row, language_of(request)))
 
 
 async def stop_one(request: web.Request) -> web.Response:
     """`DELETE /v1/announcements/{announcement}`: not said, or cut short."""
     announcer, tenant = services_of(request).announcer, principal_of(request).tenant
-    return _stopped(await announcer.stop(tenant, request.match_info["announcement"]))
+    return _stopped(await announcer.stop(tenant, request.match_info["announcement"]), language_of(request))
 
 
 async def stop_all(request: web.Request) -> web.Response:
     """`DELETE /v1/announcements`: silence, now."""
-    return _stopped(await services_of(request).announcer.stop(principal_of(request).tenant, None))
+    rows = await services_of(request).announcer.stop(principal_of(request).tenant, None)
+    return _stopped(rows, language_of(request))
 
 
-def _stopped(rows: tuple[Announcement, ...]) -> web.Response:
-    return answer_json({"stopped": len(rows), "items": [as_json(row) for row in rows], "next": None})
+def _stopped(rows: tuple[Announcement, ...], language: str) -> web.Response:
+    return answer_json({"stopped": len(rows), "items": [show(row, language) for row in rows], "next": None})
+
+
+def show(row: Announcement, language: str) -> JsonDict:
+    """An announcement as JSON, the reason also in words."""
+    reason = {"code": row.reason, "measured": {}}
+    return {**row.as_json(), "explanation": describe_reason(reason, language) if row.reason else None}
 
 
 _ALL, _ONE = "/v1/announcements", "/v1/announcements/{announcement}"

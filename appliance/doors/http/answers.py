@@ -45,6 +45,8 @@ def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None
     return web.Response(status=status, body=encode_json(value), content_type="application/json", headers=headers)
 
 
-def answer_page(items: Iterable[T], next_cursor: str | None, show: Callable[[T], dict[str, Any]] = as_json) -> web.Response:
+def answer_page(
+    items: Iterable[T], next_cursor: str | None, show: Callable[[T], dict[str, Any]] = as_json
+) -> web.Response:
     """One page of a collection: `{"items": [...], "next": cursor or null}`."""
     return answer_json({"items": [show(item) for item in items], "next": next_cursor})

@@ -27,7 +27,7 @@ from appliance.doors.http import (
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Metrics
 from appliance.doors.http.routes import Answer, Handler, Route, RouteTable
-from appliance.doors.http.services import METRICS, SERVICES, TABLE, Services
+from appliance.doors.http.services import METRICS, SERVICES, STOPPING, TABLE, Services
 from appliance.errors import Unavailable
 from appliance.plugin_manager import Plugins
 
@@ -56,13 +56,20 @@ def make_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[middleware.observe, middleware.translate_errors, middleware.guard])
     app[SERVICES] = services
     app[METRICS] = Metrics()
+    app[STOPPING] = asyncio.Event()
     app[TABLE] = RouteTable(BUILT_IN + plugin_routes(services.plugins))
     for route in app[TABLE]:
         app.router.add_route(route.method, route.path, route.handler)
         if route.is_public and route.method == "GET":
             app.router.add_route("HEAD", route.path, route.handler)
     app.on_response_prepare.append(middleware.set_headers)
+    app.on_shutdown.append(_end_live_answers)
     return app
+
+
+async def _end_live_answers(app: web.Application) -> None:
+    """Answers that would go on for ever (live events) end now; those with an end may reach it."""
+    app[STOPPING].set()
 
 
 def plugin_routes(plugins: Plugins) -> tuple[Route, ...]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from aiohttp import web
 
+from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import answer_json, answer_page, as_json, encode_json
+from appliance.doors.http.answers import answer_json, answer_page, encode_json
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import JobAsked, JobsTold, JobTold, PageQuery
-from appliance.doors.http.services import services_of
+from appliance.doors.http.services import STOPPING, services_of
 from appliance.doors.http.speech import unfinished_is_broken, write_in_time
 from appliance.jobs.records import CloneRequest, Job
+from appliance.messages import text
 
 HEARTBEAT_S = 15.0  # a comment line, so that proxies and clients see that the line is alive
 
@@ -33,48 +37,51 @@ async def submit_job(request: web.Request) -> web.Response:
             engine=asked.engine,
         ),
     )
-    return answer_json(as_json(job), status=202, headers={"Location": f"/v1/jobs/{job.id}"})
+    return answer_json(show(job, language_of(request)), status=202, headers={"Location": f"/v1/jobs/{job.id}"})
 
 
 async def list_jobs(request: web.Request) -> web.Response:
     """`GET /v1/jobs`."""
-    asked = read_query(request, PageQuery)
+    asked, language = read_query(request, PageQuery), language_of(request)
     page = await services_of(request).jobs.list(principal_of(request).tenant, asked.cursor, asked.limit)
-    return answer_page(page.items, page.next)
+    return answer_page(page.items, page.next, lambda job: show(job, language))
 
 
 async def get_job(request: web.Request) -> web.Response:
     """`GET /v1/jobs/{job}`."""
-    return answer_json(as_json(await _find(request)))
+    return answer_json(show(await _find(request), language_of(request)))
 
 
 async def cancel_job(request: web.Request) -> web.Response:
     """`DELETE /v1/jobs/{job}` and `POST …/cancel`: the work ends, the row stays."""
     job = await services_of(request).jobs.cancel(principal_of(request).tenant, request.match_info["job"])
-    return answer_json(as_json(job), status=202)
+    return answer_json(show(job, language_of(request)), status=202)
 
 
 async def watch_job(request: web.Request) -> web.StreamResponse:
     """`GET /v1/jobs/{job}/events`: the job's row again and again, as server-sent events, until it has ended."""
     job = await _find(request)
+    language = language_of(request)
     rows = services_of(request).jobs.events(principal_of(request).tenant, job.id)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     async with unfinished_is_broken(request):
         await response.prepare(request)
-        async for row in _with_heartbeat(rows):
-            event = b": alive\n\n" if row is None else b"event: job\ndata: " + encode_json(as_json(row)) + b"\n\n"
-            await write_in_time(response, event)
+        async with aclosing(_with_heartbeat(rows, request.app[STOPPING])) as beats:
+            async for row in beats:
+                event = b": alive" if row is None else b"event: job\ndata: " + encode_json(show(row, language))
+                await write_in_time(response, event + b"\n\n")
         await response.write_eof()
     return response
 
 
-async def _with_heartbeat(rows: AsyncIterator[Job]) -> AsyncIterator[Job | None]:
-    """The rows, and None whenever nothing happened for a while."""
+async def _with_heartbeat(rows: AsyncIterator[Job], stopping: asyncio.Event) -> AsyncGenerator[Job | None, None]:
+    """The rows, and None whenever nothing happened for a while; ends when the box stops."""
+    stopped = asyncio.ensure_future(stopping.wait())
     pending = asyncio.ensure_future(anext(rows, None))
     try:
-        while True:
-            done, _ = await asyncio.wait({pending}, timeout=HEARTBEAT_S)
-            if not done:
+        while not stopped.done():
+            done, _ = await asyncio.wait({pending, stopped}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            if pending not in done:
                 yield None
                 continue
             row = pending.result()
@@ -84,10 +91,16 @@ async def _with_heartbeat(rows: AsyncIterator[Job]) -> AsyncIterator[Job | None]
             pending = asyncio.ensure_future(anext(rows, None))
     finally:
         pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)
+        stopped.cancel()
+        await asyncio.gather(pending, stopped, return_exceptions=True)
         close = getattr(rows, "aclose", None)
         if close is not None:
             await close()
+
+
+def show(job: Job, language: str) -> JsonDict:
+    """A job as JSON, its stage and its error also in words."""
+    return {**job.as_json(language), "stage_name": text(f"stage.{job.stage}", language) if job.stage else ""}
 
 
 async def _find(request: web.Request) -> Job:

@@ -70,7 +70,7 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         return _answer(request, _from_aiohttp(error, request))
     except ConnectionError:
         raise  # the client left; aiohttp closes quietly
-    except Exception:  # noqa: BLE001 - the outermost net: whatever fails must end this request only
+    except Exception:  # the outermost net: whatever fails must end this request only
         log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
         return _answer(request, errors.VoicedError("unforeseen_error", request_id=request[REQUEST_ID]))
 

@@ -52,9 +52,7 @@ async def create_speech(request: web.Request) -> web.StreamResponse:
     return await send_speech(request, speech, delivery)
 
 
-async def _send_events(
-    request: web.Request, speech: Speech, delivery: Delivery, characters: int
-) -> web.StreamResponse:
+async def _send_events(request: web.Request, speech: Speech, delivery: Delivery, characters: int) -> web.StreamResponse:
     async with aclosing(encode(request, speech, delivery, delivery.format, False)) as pieces:
         first = await anext(pieces)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-AI-Generated": "true"})

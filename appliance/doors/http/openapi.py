@@ -127,7 +127,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _error(route: Route) -> dict[str, Any]:
-    model, kind = ProblemTold, "application/problem+json"
+    model: type[BaseModel] = ProblemTold
+    kind = "application/problem+json"
     if route.errors == "openai":
         model, kind = OpenAiErrorTold, "application/json"
     schema = {"$ref": REFERENCE.format(model=model.__name__)}

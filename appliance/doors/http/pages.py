@@ -1,4 +1,4 @@
-"""The console at `/` and the browsable documentation at `/docs`: static files that talk to the same API as everybody."""
+"""The console at `/` and the browsable documentation at `/docs`: static files over the same API."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ ROUTES = (
             "console.css",
             "console.js",
             "api.js",
+            "player.js",
             "recorder.js",
+            "capture.js",
             "words.js",
             "docs.css",
             "docs.js",

@@ -73,7 +73,7 @@ def _headers(error: errors.VoicedError, status: int) -> dict[str, str]:
 
 
 def _problem_body(error: errors.VoicedError, status: int, request_id: str, language: str) -> dict[str, Any]:
-    """RFC 9457; `code`, `measured` and `remedy` are our extension members, as are the reasons of a refused recording."""
+    """RFC 9457; `code`, `measured` and `remedy` are our extensions, as are the reasons of a refused recording."""
     body: dict[str, Any] = {
         "type": f"urn:voiced:error:{error.code}",
         "title": text(f"status.{status}", language),

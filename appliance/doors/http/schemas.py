@@ -39,9 +39,27 @@ API_V2_MEANING = {"text_lang": "lang", "media_type": "format", "speed_factor": "
 API_V2_FORMATS = {"raw": "pcm", "ogg": "opus"}
 API_V2_LANGUAGES = {"all_zh": "zh", "all_ja": "ja", "auto_yue": "auto"}
 API_V2_WITHOUT_EFFECT = frozenset(
-    "aux_ref_audio_paths prompt_text prompt_lang top_k top_p temperature text_split_method batch_size batch_threshold "
-    "split_bucket fragment_interval parallel_infer repetition_penalty sample_steps super_sampling return_fragment "
-    "overlap_length min_chunk_length fixed_length_chunk".split()
+    {
+        "aux_ref_audio_paths",
+        "prompt_text",
+        "prompt_lang",
+        "top_k",
+        "top_p",
+        "temperature",
+        "text_split_method",
+        "batch_size",
+        "batch_threshold",
+        "split_bucket",
+        "fragment_interval",
+        "parallel_infer",
+        "repetition_penalty",
+        "sample_steps",
+        "super_sampling",
+        "return_fragment",
+        "overlap_length",
+        "min_chunk_length",
+        "fixed_length_chunk",
+    }
 )
 
 
@@ -87,7 +105,7 @@ class OpenAiVoice(BaseModel):
 
 
 class OpenAiSpeechAsked(BaseModel):
-    """The body of OpenAI's `audio/speech`. Fields that later clients add are ignored, as theirs is not ours to police."""
+    """The body of OpenAI's `audio/speech`. Fields that later clients add are ignored: it is not our format."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -215,7 +233,7 @@ class ConsentAsked(Asked):
 
     speaker: str = Field(min_length=1, max_length=100)
     voice: str = Field("", max_length=63, description="the voice it is for; empty: every voice of the speaker")
-    purposes: list[Literal["clone", "speak", "announce", "publish"]] = Field(min_length=1, max_length=8)
+    purposes: list[str] = Field(min_length=1, max_length=8, description="clone, speak, announce, publish, share")
     statement: str = Field("", max_length=4_000, description="the words that were agreed to")
     evidence: str = Field("", max_length=100, description="id of the recording in which the speaker says so")
     expires_at: str | None = Field(None, max_length=40, description="ISO 8601, UTC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class Services:
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
+STOPPING: web.AppKey[asyncio.Event] = web.AppKey("stopping", asyncio.Event)  # set once no new request is taken
 TABLE: web.AppKey[RouteTable] = web.AppKey("table", RouteTable)
 
 

@@ -134,7 +134,7 @@ async def closing_chunks(speech: Speech) -> AsyncIterator[AsyncIterator[Audio]]:
 
 @asynccontextmanager
 async def unfinished_is_broken(request: web.Request) -> AsyncIterator[None]:
-    """An answer that has begun cannot become an error: cut the connection, so that nobody takes a part for the whole."""
+    """An answer that has begun cannot become an error: cut the line, so that nobody takes a part for the whole."""
     try:
         yield
     except (VoicedError, TimeoutError) as error:

@@ -1,0 +1,67 @@
+// The box's own API, as every other client sees it. A token is asked for once and kept until the tab is closed.
+import { currentLanguage, word } from "./words.js";
+
+const KEY = "voiced.token";
+let asking = null;
+
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `HTTP ${status}`);
+    this.status = status;
+    this.remedy = body.remedy || "";
+    this.body = body;
+  }
+}
+
+export async function call(path, options = {}) {
+  const { json, ...rest } = options;
+  const headers = { "Accept-Language": currentLanguage(), ...(rest.headers || {}) };
+  const token = sessionStorage.getItem(KEY);
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (json !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await fetch(path, { ...rest, headers, body: json === undefined ? rest.body : JSON.stringify(json) });
+  if (answer.status === 401) {
+    await askToken(Boolean(token));
+    return call(path, options);
+  }
+  if (!answer.ok && answer.status !== 304) throw new Problem(answer.status, await answer.json().catch(() => ({})));
+  return answer;
+}
+
+export const get = async (path) => (await call(path)).json();
+export const post = async (path, json) => (await call(path, { method: "POST", json })).json();
+export const remove = (path) => call(path, { method: "DELETE" });
+
+function askToken(wasWrong) {
+  asking ??= new Promise((resolve) => {
+    const dialog = document.getElementById("token-dialog");
+    const input = document.getElementById("token");
+    document.getElementById("token-wrong").textContent = wasWrong ? word("tokenWrong") : "";
+    input.value = "";
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem(KEY, input.value.trim());
+      asking = null;
+      resolve();
+    }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+// Server-sent events by fetch: EventSource cannot carry a token.
+export async function* events(path, signal) {
+  const answer = await call(path, { signal, headers: { Accept: "text/event-stream" } });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  while (true) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
+      if (data) yield JSON.parse(data);
+    }
+  }
+}

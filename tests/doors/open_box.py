@@ -1,0 +1,92 @@
+"""A box with its HTTP doors on a real socket, over real rooms; what is spoken and heard comes from small plugins."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import soundfile
+
+from appliance.announcer.announcer import Announcer
+from appliance.database import open_database, utc_now
+from appliance.doors.http.app import serve_http
+from appliance.doors.http.services import Box, Services
+from appliance.jobs.runner import JobRunner
+from appliance.plugin_manager import load_plugins
+from appliance.settings import Settings
+from appliance.synthesis import Synthesis
+from appliance.voices.blobs import BlobStore
+from appliance.voices.consents import ConsentStore
+from appliance.voices.recordings import RecordingStore
+from appliance.voices.registry import VoiceRegistry
+from appliance.voices.renditions import RenditionStore
+from appliance.workers import WorkerPool, WorkerSpec
+
+HERE = Path(__file__).parent
+TOKEN = "the token of this test box"
+TEXT = "The shop closes in ten minutes, please come to the counter."
+
+
+@dataclass(frozen=True)
+class OpenBox:
+    """A box whose doors are open."""
+
+    url: str
+    services: Services
+    client: aiohttp.ClientSession
+
+
+@asynccontextmanager
+async def open_box(state_dir: Path, **settings: object):
+    """Everything but the daemon around it."""
+    given = {"engine": {"default": "sine", "transcriber": "echo"}, **settings}
+    given["http"] = {"port": 0, "drain_s": 2, **given.get("http", {})}
+    config = Settings(state_dir=state_dir, **given)
+    drop_ins = state_dir / "plugins"
+    shutil.copytree(HERE.parent / "drop_ins", drop_ins)
+    shutil.copytree(HERE / "drop_ins", drop_ins, dirs_exist_ok=True)
+    plugins = load_plugins(config.plugins, drop_ins)
+    cache = state_dir / "cache"
+    cache.mkdir()
+    spec = WorkerSpec("", "sine", (), "echo", 1, cache, config.plugins, drop_ins, config.intake)
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(open_database(state_dir / "voiced.db"))
+        blobs = BlobStore(state_dir / "blobs")
+        registry, consents = VoiceRegistry(db, blobs), ConsentStore(db)
+        recordings, renditions = RecordingStore(db, blobs), RenditionStore(db, blobs)
+        await registry.seed_starters(config.tenant, "sine", plugins.engines["sine"]().starter_voices())
+        pool = WorkerPool(spec, config.worker, config.speech.clause_deadline_s)
+        pool.start()
+        stack.push_async_callback(pool.stop)
+        synthesis = Synthesis(registry, consents, pool, config.speech)
+        announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
+        services = Services(
+            settings=config,
+            admin_token=config.admin_token.get_secret_value() if config.admin_token else TOKEN,
+            box=Box("5e1f0c2a-0000-4000-8000-000000000001", "Counter", "0.1.0", utc_now()),
+            db=db,
+            registry=registry,
+            recordings=recordings,
+            consents=consents,
+            renditions=renditions,
+            synthesis=synthesis,
+            jobs=JobRunner(db, registry, recordings, blobs, config),
+            announcer=announcer,
+            pool=pool,
+            plugins=plugins,
+        )
+        url = await stack.enter_async_context(serve_http(services))
+        client = await stack.enter_async_context(aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(30)))
+        await pool.warm()
+        yield OpenBox(url, services, client)
+
+
+def wav(samples: np.ndarray, rate: int = 24_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
