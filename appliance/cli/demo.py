@@ -163,7 +163,8 @@ class _Demo:
         if self.record.url:
             self._attempt("discover", self._discover)
             self._attempt("announce", self._announce)
-            self._attempt("judge", self._judge)
+            if self.record.spoken:
+                self._attempt("judge", self._judge)
         self.record.total_s = time.monotonic() - self._began
 
     def _attempt(self, name: str, work: Any) -> None:
@@ -186,9 +187,7 @@ class _Demo:
             from appliance.cli.terminal import as_problem
 
             step.error = as_problem(error, terminal.language)
-            terminal.err.print(
-                f"  [red]✗ {error.message(terminal.language)}[/]\n    → {error.remedy(terminal.language)}"
-            )
+            terminal.fail(error, is_document=False)
             raise
         finally:
             step.wall_s = time.monotonic() - began

@@ -97,10 +97,10 @@ class Terminal:
             table.add_row(*("–" if cell is None or cell == "" else escape(str(cell)) for cell in row))
         self.out.print(table)
 
-    def fail(self, error: VoicedError) -> None:
+    def fail(self, error: VoicedError, *, is_document: bool = True) -> None:
         """An error with code, what was measured and the remedy: on stderr, and with --json as the document too."""
         problem = as_problem(error, self.language)
-        if self.as_json:
+        if self.as_json and is_document:
             self.document({"error": problem})
         self.err.print(f"[bold red]{escape(problem['message'])}[/] [dim]\\[{escape(problem['code'])}][/]")
         if problem["measured"]:

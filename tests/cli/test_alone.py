@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+COMMANDS = (
+    *("run", "demo", "say", "clone", "voices", "recordings", "jobs"),
+    *("find", "doctor", "plugins", "check-config", "bench", "announce"),
+)
 DROP_INS = Path(__file__).parents[1] / "drop_ins"
 READER = Path(__file__).parents[2] / "appliance/data/demo/two_cities.flac"
 
@@ -32,21 +36,7 @@ def test_wrong_usage_exits_2(voiced, words):
 
 def test_help_names_every_command(voiced):
     words = voiced("--help").out
-    for name in [
-        "run",
-        "demo",
-        "say",
-        "clone",
-        "voices",
-        "recordings",
-        "jobs",
-        "find",
-        "doctor",
-        "plugins",
-        "check-config",
-        "bench",
-        "announce",
-    ]:
+    for name in COMMANDS:
         assert f"\n    {name}" in words
 
 
