@@ -94,7 +94,10 @@ class JobQueue:
         return await self._db.write(settle, durable=True)
 
     async def requeue(self, job: Job, *, crashed: bool = False, stage: str = QUEUED) -> Job:
-        """A running job waits again, at its old place; `crashed` counts against it, `stage` says what for."""
+        """A running job waits again, at its old place; `crashed` counts against it, `stage` says what for.
+
+        One that was cancelled meanwhile ends instead.
+        """
         row = (int(crashed), stage, utc_now(), job.tenant, job.id)
         query = (
             "UPDATE jobs SET state = 'queued', crashes = crashes + ?, stage = ?, eta_s = NULL, changed_at = ?"
@@ -102,6 +105,9 @@ class JobQueue:
         )
 
         def put_back(db: sqlite3.Connection) -> Job:
+            found = _find(db, job.tenant, job.id)
+            if found.is_cancelling and not found.has_ended:
+                _end(db, job.tenant, job.id, CANCELLED, None, None)
             db.execute(query, row)
             return _find(db, job.tenant, job.id)
 
