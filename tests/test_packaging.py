@@ -9,6 +9,8 @@ import string
 import subprocess
 import sys
 import tomllib
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -78,18 +80,28 @@ class TestCatalogue:
 
     def test_every_code_that_is_raised_has_a_message_and_a_remedy(self):
         missing = {
-            f"{path.relative_to(ROOT)}:{line} {code}"
-            for path in SOURCES
-            for line, code in raised_codes(path)
+            f"{raised.place} {raised.code}"
+            for raised in all_raised()
             for part in ("message", "remedy")
-            if f"{code}.{part}" not in catalogue("en")
+            if f"{raised.code}.{part}" not in catalogue("en")
         }
         assert not missing
 
+    def test_every_placeholder_is_filled_where_the_error_is_raised(self):
+        blank = {
+            f"{raised.place} {raised.code}: {{{name}}}"
+            for raised in all_raised()
+            for part in ("message", "remedy")
+            for name, _ in placeholders(catalogue("en").get(f"{raised.code}.{part}", ""))
+            if raised.measured is not None and re.split(r"[.\[]", name)[0] not in raised.measured
+        }
+        assert not blank
+
     def test_the_search_for_codes_finds_them(self):
-        """The test above must not pass because it sees nothing."""
-        found = {code for path in SOURCES for _, code in raised_codes(path)}
-        assert {"voice_not_found", "daemon_unreachable", "state_dir_locked", "blob_corrupt"} <= found
+        """The tests above must not pass because they see nothing."""
+        found = {raised.code: raised for raised in all_raised()}
+        assert {"daemon_unreachable", "state_dir_locked", "plugin_duplicate"} <= set(found)
+        assert found["plugin_duplicate"].measured == {"kind", "name", "first", "second"}
         assert len(found) > 100
 
 
@@ -100,16 +112,41 @@ def flat(table: dict, prefix: str = "") -> list[str]:
     return rows
 
 
-def raised_codes(path: Path) -> list[tuple[int, str]]:
-    """(line, code) of every error or reason that is built with a literal code."""
-    rows = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if called in ERROR_CLASSES | {"Reason"}:
-            rows += [(node.lineno, code) for code in literals(node.args[0])]
-    return rows
+@dataclass(frozen=True)
+class Raised:
+    """A place where an error or a reason is built with a code that is written out."""
+
+    place: str
+    code: str
+    measured: frozenset[str] | None  # names that are given; None where they are not written out
+
+
+@cache
+def all_raised() -> tuple[Raised, ...]:
+    return tuple(
+        Raised(f"{path.relative_to(ROOT)}:{node.lineno}", code, measured_names(node))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and node.args and called_name(node) in ERROR_CLASSES | {"Reason"}
+        for code in literals(node.args[0])
+    )
+
+
+def called_name(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def measured_names(node: ast.Call) -> frozenset[str] | None:
+    """Keyword names of an error; for a `Reason` the keys of its dictionary."""
+    if called_name(node) != "Reason":
+        names = [keyword.arg for keyword in node.keywords]
+    elif len(node.args) < 2:
+        names = []
+    elif isinstance(node.args[1], ast.Dict):
+        names = [key.value if isinstance(key, ast.Constant) else None for key in node.args[1].keys]
+    else:
+        return None
+    return None if None in names else frozenset(names)
 
 
 def literals(node: ast.expr) -> list[str]:
