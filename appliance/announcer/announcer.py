@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
 
-from appliance.announcer.chime import with_chime
+from appliance.announcer.ledger import Ledger
 from appliance.announcer.loudspeaker import Loudspeaker, Played, Supervision
 from appliance.announcer.queue import AnnouncementQueue
 from appliance.announcer.records import PRIORITIES, Announcement, NewAnnouncement, State
-from appliance.audio.encoding import encode_audio
-from appliance.audio.files import read_audio, to_mono
+from appliance.announcer.rendering import RenderAhead, SpeechMaker, speech_request
 from appliance.contracts import Audio, JsonDict
 from appliance.database import Database, utc_now
 from appliance.errors import Busy, InvalidInput, StorageFull, Unavailable, VoicedError
 from appliance.settings import LoudspeakerSettings
-from appliance.synthesis import Speech, SpeechRequest
 from appliance.text.cleaning import clean_text
 from appliance.voices.blobs import BlobStore
 from appliance.voices.paging import Page
@@ -34,23 +31,9 @@ from appliance.voices.records import clean_name
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
 MAX_AGE_S = 7 * 86_400.0
-RENDER_AHEAD = 2  # messages made ready beyond the one that plays
-RETRY_S = 3.0  # after a render that the box had no room for, or a disk that was full
 LOST_TAIL_S = 0.25  # a player lost this close to the end has said it all
-MAX_RENDITION_S = 3_600.0
-CLIENT = "announcer"  # whose place in the synthesis queue announcements take
-EVENTS_KEPT = 256  # for a slow listener; older ones are dropped, the newest state always arrives
-
-
-class SpeechMaker(Protocol):
-    """What the announcer needs of `Synthesis`."""
-
-    async def open(self, request: SpeechRequest) -> Speech: ...
-
-    async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]: ...
 
 
 @dataclass
@@ -74,17 +57,16 @@ class Announcer:
         supervision: Supervision | None = None,
     ) -> None:
         self._synthesis = synthesis
-        self._blobs = blobs
         self._settings = settings
-        self._queue = AnnouncementQueue(db, settings.max_queue)
-        self.loudspeaker = Loudspeaker(settings, self._wake_up, supervision or Supervision())
         self._wake = asyncio.Event()
+        self._queue = AnnouncementQueue(db, settings.max_queue)
+        patience = supervision or Supervision()
+        self._ledger = Ledger(self._queue, patience.retry_s)
+        self._rendering = RenderAhead(synthesis, self._ledger, blobs, self._wake.set)
+        self.loudspeaker = Loudspeaker(settings, self._wake.set, patience)
         self._conductor: asyncio.Task[None] | None = None
-        self._renders: dict[str, tuple[Announcement, asyncio.Task[None]]] = {}
         self._current: _Current | None = None
         self._deadlines: dict[str, float] = {}  # id -> loop time; wall clocks jump, waiting does not
-        self._not_before: dict[str, float] = {}  # id -> loop time of the next attempt to render
-        self._listeners: set[asyncio.Queue[Announcement]] = set()
         self._waiting = 0
 
     # ------------------------------------------------------------ life
@@ -97,11 +79,9 @@ class Announcer:
         await self.close()
 
     async def start(self) -> None:
-        """Take over what an earlier process left, open the loudspeaker, begin."""
+        """Open the loudspeaker and begin, with what an earlier process left."""
         if not self._settings.enabled:
             return
-        for row in await self._queue.recover():
-            log.warning("announcement %s was interrupted: now %s", row.id, row.state)
         await self.loudspeaker.__aenter__()
         self._conductor = asyncio.create_task(self._conduct(), name="announcer")
 
@@ -109,8 +89,7 @@ class Announcer:
         """Let the message that plays end (at most `drain_s`), then go. What waits is said after the next start."""
         if self._conductor is not None:
             await _cancel(self._conductor)
-        for _, task in list(self._renders.values()):
-            await _cancel(task)
+        await self._rendering.close()
         if self._current is not None:
             await asyncio.wait({self._current.task}, timeout=drain_s)
         if self._current is not None:  # its row stays "playing": the next start repeats it, marked
@@ -133,10 +112,10 @@ class Announcer:
         new = replace(new, text=clean_text(new.text))
         row = await self._queue.add(tenant, new, chime=self._settings.chime if new.chime is None else new.chime)
         self._deadlines[row.id] = asyncio.get_running_loop().time() + row.max_age_s
-        self._tell(row)
+        self._ledger.tell(row)
         if not self.loudspeaker.is_open:
             self.loudspeaker.look_again()
-        self._wake_up()
+        self._wake.set()
         return row
 
     async def get(self, tenant: str, announcement_id: str) -> Announcement:
@@ -171,40 +150,31 @@ class Announcer:
         playing = self._current.row.id if self._current is not None else None
         return {**self.loudspeaker.state.as_json(language), "playing": playing, "waiting": self._waiting}
 
-    async def events(self, tenant: str) -> AsyncIterator[Announcement]:
+    def events(self, tenant: str) -> AsyncIterator[Announcement]:
         """Every change of a tenant's messages from now on, as it happens."""
-        listener: asyncio.Queue[Announcement] = asyncio.Queue(EVENTS_KEPT)
-        self._listeners.add(listener)
-        try:
-            while True:
-                row = await listener.get()
-                if row.tenant == tenant:
-                    yield row
-        finally:
-            self._listeners.discard(listener)
+        return self._ledger.events(tenant)
 
     # ------------------------------------------------------------ conducting
 
-    def _wake_up(self) -> None:
-        self._wake.set()
-
     async def _conduct(self) -> None:
         loop = asyncio.get_running_loop()
+        for row in await self._ledger.insist(self._queue.recover):
+            log.warning("announcement %s was interrupted: now %s", row.id, row.state)
         while True:
             self._wake.clear()
             try:
                 waiting = await self._live_rows()
-                self._render_ahead(waiting)
+                self._rendering.begin(waiting)
                 self._play_next(waiting)
                 until = [self._deadlines[row.id] for row in waiting]
-                until += [self._not_before[row.id] for row in waiting if row.id in self._not_before]
+                until += self._rendering.next_attempts(waiting)
                 pause_s = max(0.05, min(until) - loop.time()) if until else None
             except VoicedError as error:  # a full disk must not end the announcements
                 log.warning("announcer: %s", error)
-                pause_s = RETRY_S
+                pause_s = self._ledger.retry_s
             except Exception:
                 log.exception("announcer")
-                pause_s = RETRY_S
+                pause_s = self._ledger.retry_s
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
@@ -217,8 +187,11 @@ class Announcer:
             if now < self._deadlines.setdefault(row.id, now + _remaining_s(row)):
                 rows.append(row)
             elif await self._queue.settle_waiting(row, State.EXPIRED, self._why_unsaid(row)):
-                await self._publish(row)
+                await self._end(row)
         self._waiting = len(rows)
+        playing = self._current.row.id if self._current is not None else None
+        kept = {playing, *(row.id for row in rows)}
+        self._deadlines = {key: deadline for key, deadline in self._deadlines.items() if key in kept}
         return tuple(rows)
 
     def _why_unsaid(self, row: Announcement) -> str:
@@ -226,28 +199,15 @@ class Announcer:
             return row.reason
         return "no_device" if self.loudspeaker.state.state in ("absent", "error") else "too_old"
 
-    async def _publish(self, row: Announcement) -> Announcement:
-        """Tell listeners how a message stands now; forget what was kept about it once it is over."""
-        row = await self._queue.get(row.tenant, row.id)
-        if row.is_over:
-            self._deadlines.pop(row.id, None)
-            self._not_before.pop(row.id, None)
-            rendering = self._renders.get(row.id)
-            if rendering is not None and rendering[1] is not asyncio.current_task():
-                rendering[1].cancel()
-        self._tell(row)
-        return row
-
-    def _tell(self, row: Announcement) -> None:
-        for listener in self._listeners:
-            if listener.full():
-                listener.get_nowait()
-            listener.put_nowait(row)
+    async def _end(self, row: Announcement) -> Announcement:
+        """Give up rendering a message that is over, and tell listeners how it ended."""
+        self._rendering.forget(row.id)
+        return await self._ledger.publish(row)
 
     async def _cancel_row(self, row: Announcement) -> Announcement:
         if await self._queue.settle_waiting(row, State.CANCELLED, "stopped"):
-            self._wake_up()
-            return await self._publish(row)
+            self._wake.set()
+            return await self._end(row)
         current = self._current
         if current is not None and current.row.id == row.id:
             current.is_stopped = True
@@ -255,140 +215,65 @@ class Announcer:
             await asyncio.wait({current.task}, timeout=2.0)
         return await self._queue.get(row.tenant, row.id)
 
-    # ------------------------------------------------------------ rendering
-
-    def _render_ahead(self, waiting: tuple[Announcement, ...]) -> None:
-        """Begin what is missing among the next messages: one at a time, but never behind a lower priority."""
-        now = asyncio.get_running_loop().time()
-        for row in waiting[: 1 + RENDER_AHEAD]:
-            if row.audio is not None or row.id in self._renders or self._not_before.get(row.id, 0.0) > now:
-                continue
-            if all(row.rank > other.rank for other, _ in self._renders.values()):
-                self._not_before.pop(row.id, None)
-                self._renders[row.id] = (row, self._spawn(self._render(row)))
-
-    async def _render(self, row: Announcement) -> None:
-        try:
-            if not await self._queue.begin_rendering(row):
-                return
-            self._tell(replace(row, state=State.RENDERING))
-            speech, audio = await self._synthesis.render(_speech_request(row.tenant, row))
-            digest = await asyncio.to_thread(lambda: self._blobs.put_bytes(_encode(audio)))
-            if await self._queue.attach_audio(row, speech.rendition, digest, audio.duration_s):
-                await self._publish(row)
-        except (Busy, Unavailable, StorageFull) as error:  # may pass: it is tried again until it is too old
-            await self._postpone(row, error.code)
-        except VoicedError as error:
-            await self._fail(row, error.code)
-        except Exception:
-            log.exception("announcement %s could not be rendered", row.id)
-            await self._fail(row, "announcement_render_failed")
-        finally:
-            self._renders.pop(row.id, None)
-            self._wake_up()
-
-    async def _postpone(self, row: Announcement, reason: str) -> None:
-        self._not_before[row.id] = asyncio.get_running_loop().time() + RETRY_S
-        await self._insist(lambda: self._queue.requeue(row, reason))
-        await self._publish(row)
-
-    async def _fail(self, row: Announcement, reason: str) -> None:
-        log.warning("announcement %s failed: %s", row.id, reason)
-        await self._insist(lambda: self._queue.settle(row, State.FAILED, reason))
-        await self._publish(row)
-
-    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write, however long the disk is full: what happened must not be forgotten, or it would happen again."""
-        has_complained = False
-        while True:
-            try:
-                return await write()
-            except (StorageFull, Busy) as error:
-                if not has_complained:
-                    log.warning("announcer: %s", error)
-                has_complained = True
-                await asyncio.sleep(RETRY_S)
-
     # ------------------------------------------------------------ playing
 
     def _play_next(self, waiting: tuple[Announcement, ...]) -> None:
         """Play the first message once it is rendered; a later one never overtakes it."""
         if self._current is None and waiting and waiting[0].audio is not None and self.loudspeaker.is_open:
             row = waiting[0]
-            self._current = _Current(row, self._spawn(self._play(row)))
+            self._current = _Current(row, asyncio.create_task(self._play(row), name=f"play {row.id}"))
 
     async def _play(self, row: Announcement) -> None:
         try:
             await self._require_speakable(row.tenant, row)  # a consent may have been revoked while it waited
-            audio = await asyncio.to_thread(self._load, row)
+            audio = await asyncio.to_thread(self._rendering.load, row)
             if await self._queue.begin_playing(row):
-                self._tell(replace(row, state=State.PLAYING))
-                self._wake_up()  # one more may be rendered ahead
+                self._ledger.tell(replace(row, state=State.PLAYING))
+                self._wake.set()  # one more may be rendered ahead
                 await self._play_claimed(row, audio)
         except (StorageFull, Busy) as error:  # the claim could not be written: nothing was heard, try again
             log.warning("announcer: %s", error)
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(self._ledger.retry_s)
         except VoicedError as error:  # not allowed any more, or its sound is gone or rotten
-            await self._fail(row, error.code)
+            await self._ledger.fail(row, error.code)
         except Exception:
             log.exception("announcement %s could not be played", row.id)
-            await self._fail(row, "announcement_play_failed")
+            await self._ledger.fail(row, "announcement_play_failed")
         finally:
             self._current = None
-            self._wake_up()
+            self._wake.set()
 
     async def _play_claimed(self, row: Announcement, audio: Audio) -> None:
-        current = self._current
-        if current is not None and current.is_stopped:
-            played = Played("stopped", 0.0)
-        else:
+        played = Played("stopped", 0.0)
+        if not self._is_stopped(row):
             played = await self.loudspeaker.play(row.id, audio, gain=row.volume)
         has_said_all = played.position_s >= audio.duration_s - LOST_TAIL_S
         if played.underruns:
             log.warning("announcement %s: the sound device ran dry %d times", row.id, played.underruns)
-        if played.outcome == "stopped":
-            await self._insist(lambda: self._queue.settle(row, State.CANCELLED, "stopped"))
+        if played.outcome == "stopped" or (played.outcome == "lost" and self._is_stopped(row)):
+            await self._ledger.insist(lambda: self._queue.settle(row, State.CANCELLED, "stopped"))
         elif played.outcome == "played" or (played.has_started and has_said_all):
-            await self._insist(lambda: self._queue.settle(row, State.DONE))
+            await self._ledger.insist(lambda: self._queue.settle(row, State.DONE))
         elif not played.has_started:
-            await self._insist(lambda: self._queue.put_back(row))
+            await self._ledger.insist(lambda: self._queue.put_back(row))
         else:
-            await self._insist(lambda: self._queue.interrupt(row, played.code))
+            await self._ledger.insist(lambda: self._queue.interrupt(row, played.code))
             log.warning("announcement %s broke off after %.1f s: %s", row.id, played.position_s, played.code)
-        await self._publish(row)
+        await self._ledger.publish(row)
 
-    def _load(self, row: Announcement) -> Audio:
-        """The sound of a rendered message, with its chime. Blocks. Raises NotFound, Corrupt."""
-        digest = row.audio or ""
-        self._blobs.verify(digest)
-        decoded = read_audio(self._blobs.path(digest), max_duration_s=MAX_RENDITION_S)
-        speech = Audio(to_mono(decoded.samples), decoded.sample_rate)
-        return with_chime(speech) if row.chime else speech
-
-    # ------------------------------------------------------------ small things
+    def _is_stopped(self, row: Announcement) -> bool:
+        return self._current is not None and self._current.row.id == row.id and self._current.is_stopped
 
     async def _require_speakable(self, tenant: str, what: NewAnnouncement | Announcement) -> None:
         """Everything that can be refused without making sound. A busy box is no reason: the queue waits for it."""
         with suppress(Busy):
-            speech = await self._synthesis.open(_speech_request(tenant, what))
+            speech = await self._synthesis.open(speech_request(tenant, what))
             await speech.chunks.aclose()  # type: ignore[attr-defined]
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return asyncio.create_task(work, name="announcement")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait({task})
-
-
-def _speech_request(tenant: str, what: Announcement | NewAnnouncement) -> SpeechRequest:
-    rank = PRIORITIES.index(what.priority)
-    return SpeechRequest(tenant, what.voice, what.text, what.language, priority=rank, client=CLIENT, purpose="announce")
-
-
-def _encode(audio: Audio) -> bytes:
-    return encode_audio(audio.samples, audio.sample_rate, "flac")
 
 
 def _require_sane(new: NewAnnouncement) -> None:
