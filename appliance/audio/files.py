@@ -6,13 +6,14 @@ held against limits before a sample is decoded, and decoding goes in blocks that
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -33,6 +34,8 @@ MAX_PEAK = 16.0  # +24 dBFS: float files may exceed full scale a little, garbage
 BLOCK_FRAMES = 65_536
 SOUNDFILE_KINDS = frozenset({"wav", "flac", "ogg", "aiff", "au", "caf", "mp3"})
 PYAV_KINDS = frozenset({"mp4", "webm", "aac"})
+GUESSED_LENGTHS = frozenset({"mp3", "aac"})  # no true length in the file: readers guess it from the first frames
+LENGTH_GRACE_S = 0.5  # containers round, codecs pad
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,10 @@ def _read_stream(stream: BinaryIO, size: int, max_duration_s: float) -> DecodedA
         raise InvalidInput("audio_empty", bytes=0)
     kind = sniff(stream.read(HEAD_BYTES))
     stream.seek(0)
-    if kind in SOUNDFILE_KINDS:
-        samples, rate = _decode_with_soundfile(stream, size, kind, max_duration_s)
-    elif kind in PYAV_KINDS:
+    if kind in PYAV_KINDS or (kind == "mp3" and _has_pyav()):  # libsndfile stops an MP3 at its guess of the length
         samples, rate = _decode_with_pyav(stream, kind, max_duration_s)
+    elif kind in SOUNDFILE_KINDS:
+        samples, rate = _decode_with_soundfile(stream, size, kind, max_duration_s)
     else:
         raise UnsupportedMedia("audio_unreadable", bytes=size, detected="unknown")
     _require_sane_samples(samples)
@@ -192,6 +195,10 @@ def _collect(blocks: Iterator[Frames], limit: int, sample_rate: int, channels: i
 # ---------------------------------------------------------------- PyAV: M4A, WebM, AAC
 
 
+def _has_pyav() -> bool:
+    return importlib.util.find_spec("av") is not None
+
+
 def _decode_with_pyav(stream: BinaryIO, kind: str, max_duration_s: float) -> tuple[Frames, int]:
     try:
         import av
@@ -204,19 +211,25 @@ def _decode_with_pyav(stream: BinaryIO, kind: str, max_duration_s: float) -> tup
             track = container.streams.audio[0]
             rate, channels = int(track.codec_context.sample_rate), int(track.codec_context.channels)
             _require_sane_header(rate, channels)
-            limit = _frame_limit(max_duration_s, rate, channels)
-            declared = int((container.duration or 0) / av.time_base * rate)
-            if declared > limit + rate:  # containers round up; one second of grace, the blocks decide then
+            limit, grace = _frame_limit(max_duration_s, rate, channels), int(LENGTH_GRACE_S * rate)
+            declared = 0 if kind in GUESSED_LENGTHS else int((container.duration or 0) / av.time_base * rate)
+            if declared > limit + grace:
                 raise _too_long(declared, limit, rate)
-            planar = av.AudioResampler(format="fltp", layout="mono" if channels == 1 else "stereo", rate=rate)
-            blocks = (
-                np.ascontiguousarray(part.to_ndarray().T, dtype=np.float32)
-                for frame in container.decode(track)
-                for part in planar.resample(frame)
-            )
-            return _collect(blocks, limit, rate, channels), rate
+            samples = _collect(_planes(av, container, track), limit, rate, channels)
     except (av.FFmpegError, ValueError) as error:
         raise UnsupportedMedia("audio_unreadable", bytes=0, detected=kind) from error
+    if len(samples) < declared - grace:
+        raise InvalidInput("audio_header_lies", declared_samples=declared, present_samples=len(samples))
+    return samples, rate
+
+
+def _planes(av: Any, container: Any, track: Any) -> Iterator[Frames]:
+    """Every decoded frame as (n, channels) float32."""
+    layout = "mono" if track.codec_context.channels == 1 else "stereo"
+    planar = av.AudioResampler(format="fltp", layout=layout, rate=track.codec_context.sample_rate)
+    for frame in container.decode(track):
+        for part in planar.resample(frame):
+            yield np.ascontiguousarray(part.to_ndarray().T, dtype=np.float32)
 
 
 # ---------------------------------------------------------------- arrays

@@ -34,12 +34,13 @@ NUMBER = re.compile(r"\d+(?:[,，]\d{3})*(?:\.\d+)?%?")
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
     """Words for alphabetic text, characters for Chinese; case, punctuation and number spelling do not count."""
-    return _rate(normalized_words(reference), normalized_words(hypothesis))
+    return _rate(*_both(reference, hypothesis))
 
 
 def character_error_rate(reference: str, hypothesis: str) -> float:
     """Characters of the normalised words, without the spaces between them."""
-    return _rate("".join(normalized_words(reference)), "".join(normalized_words(hypothesis)))
+    spoken, heard = _both(reference, hypothesis)
+    return _rate("".join(spoken), "".join(heard))
 
 
 def pinyin_error_rate(reference: str, hypothesis: str, tones: bool) -> float:
@@ -47,23 +48,36 @@ def pinyin_error_rate(reference: str, hypothesis: str, tones: bool) -> float:
 
     Needs pypinyin (extra "embedded").
     """
-    return _rate(_syllables(reference, tones), _syllables(hypothesis, tones))
+    spoken, heard = _both(reference, hypothesis)
+    return _rate(_syllables(spoken, tones), _syllables(heard, tones))
 
 
-def normalized_words(text: str) -> list[str]:
-    """Lower-case words and single Chinese characters, numbers spelt out in the language around them, no punctuation."""
+def _both(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:
+    """Both texts normalised; "3.5%" alone is read in the language of the other."""
+    is_chinese = _has_han(reference) or _has_han(hypothesis)
+    return normalized_words(reference, is_chinese), normalized_words(hypothesis, is_chinese)
+
+
+def _has_han(text: str) -> bool:
+    return bool(re.search(f"[{HAN}]", text))
+
+
+def normalized_words(text: str, is_chinese: bool | None = None) -> list[str]:
+    """Lower-case words and single Chinese characters, numbers spelt out, no punctuation.
+
+    `is_chinese` says how numbers are read; None: in Chinese where the text has a Chinese character.
+    """
     folded = unicodedata.normalize("NFKC", text).lower().replace("’", "'").translate(SAME_NUMERALS)
     folded = DOLLARS.sub(r"\1 dollars", HUNDRED_AND.sub(r"\1", YEAR.sub(_spell_year, folded)))
-    is_chinese = bool(re.search(f"[{HAN}]", folded))
-    spelt = NUMBER.sub(lambda match: f" {_spell(match.group(), is_chinese)} ", folded)
+    reads_chinese = _has_han(folded) if is_chinese is None else is_chinese
+    spelt = NUMBER.sub(lambda match: f" {_spell(match.group(), reads_chinese)} ", folded)
     return TOKEN.findall(spelt)
 
 
-def _syllables(text: str, tones: bool) -> list[str]:
+def _syllables(words: Sequence[str], tones: bool) -> list[str]:
     from pypinyin import Style, lazy_pinyin
 
     style = Style.TONE3 if tones else Style.NORMAL
-    words = normalized_words(text)
     # neighbouring characters go together: the reading of 长 or 行 depends on them
     runs = re.findall(rf"[{HAN}]+|[^{HAN}\s]+", "".join(w if re.match(f"[{HAN}]", w) else f" {w} " for w in words))
     syllables: list[str] = []
