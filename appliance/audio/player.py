@@ -268,11 +268,11 @@ def serve(sock: socket.socket, request: OutputRequest, volume: float) -> int:
     )
     player = Player(output, volume, line)
     threading.Thread(target=listen, args=(sock, player, line), name="orders", daemon=True).start()
+    from sounddevice import PortAudioError  # present: the device is open
+
     try:
         player.run()
-    except Exception as error:
-        if type(error).__name__ != "PortAudioError":
-            raise
+    except PortAudioError as error:
         line.report("device", state="error", code="sound_device_lost", measured=_loss(output, error))
         line.flush()
         return EXIT_DEVICE_LOST
