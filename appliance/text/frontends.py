@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from appliance.contracts import TextFrontend, Utterance, WordSpan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from appliance.hookspecs import RegisterFrontend, hookimpl
 from appliance_plugins.text_en.frontend import EnglishFrontend
+
+from appliance.hookspecs import RegisterFrontend, hookimpl
 
 VOICED_API = 1
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.text.frontends import LibraryFrontend, Reading, Spoken
 from appliance_plugins.text_en.normalisation import normalise
+
+from appliance.text.frontends import LibraryFrontend, Reading, Spoken
 
 _LETTER_A = "ˈA"  # the letter's name, where hibari takes a lone capital for the article
 

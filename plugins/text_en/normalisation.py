@@ -18,8 +18,8 @@ _WIDE_MARKS = str.maketrans(
     }
 )  # fmt: skip
 _ADDRESS_SIGNS = {
-    ".": "dot", "/": "slash", "-": "dash", "_": "underscore", "?": "question mark", "=": "equals", "&": "and", ":": "colon",
-    "@": "at", "#": "hash", "%": "percent", "+": "plus", "~": "tilde",
+    ".": "dot", "/": "slash", "-": "dash", "_": "underscore", "?": "question mark", "=": "equals",
+    "&": "and", ":": "colon", "@": "at", "#": "hash", "%": "percent", "+": "plus", "~": "tilde",
 }  # fmt: skip
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _RATES = {"h": "hour", "hr": "hour", "s": "second", "min": "minute", "day": "day", "mo": "month", "month": "month"}
@@ -62,7 +62,7 @@ def normalise(text: str) -> str:
     text = _PER.sub(lambda m: f" per {_RATES[m[1]]}", _BY.sub(" by ", text))
     text = _CHAIN.sub(r"\1 ", text)
     text = _LONG_WORD.sub(lambda m: m.group() + " ", text)
-    return re.sub(r"\s+", " ", text).strip()
+    return re.sub(r" (?=[,.;:?!)])", "", re.sub(r"\s+", " ", text)).strip()
 
 
 def _is_readable(character: str) -> bool:

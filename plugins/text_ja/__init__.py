@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from appliance.hookspecs import RegisterFrontend, hookimpl
 from appliance_plugins.text_ja.frontend import JapaneseFrontend
+
+from appliance.hookspecs import RegisterFrontend, hookimpl
 
 VOICED_API = 1
 

@@ -6,14 +6,16 @@ import re
 import unicodedata
 from typing import Any
 
-from appliance.text.frontends import LibraryFrontend, Reading, Spoken
 from appliance_plugins.text_ja.kokoro_symbols import spell
+
+from appliance.text.frontends import LibraryFrontend, Reading, Spoken
 
 _LONGEST_RUN = 400  # characters handed to OpenJTalk at once: its line buffer is fixed
 _MARKS = {
-    "。": ". ", "、": ", ", "，": ", ", "．": ". ", "？": "? ", "！": "! ", "：": ": ", "；": "; ", "…": "… ", "—": "— ", "―": "— ",
-    "～": "— ", "〜": "— ", "「": "“", "」": "” ", "『": "“", "』": "” ", "“": "“", "”": "” ", "（": "(", "）": ") ", "【": "(", "】": ") ",
-    "《": "“", "》": "” ", ".": ". ", ",": ", ", "?": "? ", "!": "! ", ":": ": ", ";": "; ", "(": "(", ")": ") ",
+    "。": ". ", "、": ", ", "，": ", ", "．": ". ", "？": "? ", "！": "! ", "：": ": ", "；": "; ", "…": "… ",
+    "—": "— ", "―": "— ", "～": "— ", "〜": "— ", "「": "“", "」": "” ", "『": "“", "』": "” ", "“": "“",
+    "”": "” ", "（": "(", "）": ") ", "【": "(", "】": ") ", "《": "“", "》": "” ", ".": ". ", ",": ", ",
+    "?": "? ", "!": "! ", ":": ": ", ";": "; ", "(": "(", ")": ") ",
 }  # fmt: skip
 _UNREADABLE = re.compile(
     r"[^0-9A-Za-z０-９Ａ-Ｚａ-ｚぁ-ゖゝゞァ-ヺーヽヾ々〆〇㐀-䶿一-鿿豈-﫿。、，．？！：；…—―～〜「」『』“”（）【】《》.,?!:;()%％+\-−×÷=&@/・¥￥$€£℃°㎏㎞㎝㎡\s]+"
@@ -66,8 +68,8 @@ def _join_words(nodes: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def _is_ending(node: dict[str, Any], before: dict[str, Any]) -> bool:
     if node["pos"] == "助動詞" or node["pos_group1"] == "接続助詞":
-        return before["pos"] in ("動詞", "助動詞", "形容詞") or before["pos_group1"] == "接続助詞"
-    return node["pos_group1"] == "接尾" and before["pos"] == "名詞"
+        return str(before["pos"]) in ("動詞", "助動詞", "形容詞") or str(before["pos_group1"]) == "接続助詞"
+    return str(node["pos_group1"]) == "接尾" and before["pos"] == "名詞"
 
 
 def _spell_word(word: list[dict[str, Any]]) -> Spoken:

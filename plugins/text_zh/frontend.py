@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from appliance.text.frontends import KOKORO, LibraryFrontend, Reading, Spoken
 from appliance_plugins.text_zh.kokoro_symbols import spell
 from appliance_plugins.text_zh.normalisation import normalise
 from appliance_plugins.text_zh.pinyin import Lexicon, Syllable, load_lexicon, read_text
+
+from appliance.text.frontends import KOKORO, LibraryFrontend, Reading, Spoken
 
 # another inventory is one more line here: its speller gets the same syllables
 SPELLERS: dict[str, Callable[[Sequence[Syllable]], list[Spoken]]] = {KOKORO: spell}

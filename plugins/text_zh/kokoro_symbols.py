@@ -1,4 +1,4 @@
-"""Pinyin syllables -> the symbols the "kokoro" inventory has for Mandarin: IPA-like, one arrow per tone after the vowel.
+"""Pinyin syllables -> the symbols of the "kokoro" inventory: IPA-like, with an arrow for the tone after the vowel.
 
 Every syllable is followed by a blank and starts with a consonant or a glide: without both, 欢迎 runs together to
 something heard as 华宁.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from appliance.text.frontends import Spoken
 from appliance_plugins.text_zh.pinyin import Syllable
+
+from appliance.text.frontends import Spoken
 
 _INITIALS = {
     "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k", "k": "kʰ", "h": "x",
@@ -18,13 +19,13 @@ _INITIALS = {
 
 # final -> (up to and including the vowel, after it); the tone goes between
 _FINALS = {
-    "a": ("a", ""), "o": ("wo", ""), "e": ("ɤ", ""), "ê": ("ɛ", ""), "ai": ("ai", ""), "ei": ("ei", ""), "ao": ("au", ""),
-    "ou": ("ou", ""), "an": ("a", "n"), "en": ("ə", "n"), "ang": ("a", "ŋ"), "eng": ("ə", "ŋ"), "ong": ("ʊ", "ŋ"),
-    "er": ("aɚ", ""), "i": ("i", ""), "ia": ("ja", ""), "ie": ("je", ""), "iao": ("jau", ""), "iou": ("jou", ""),
-    "io": ("jɔ", ""), "ian": ("jɛ", "n"), "in": ("i", "n"), "iang": ("ja", "ŋ"), "ing": ("i", "ŋ"), "iong": ("jʊ", "ŋ"),
-    "u": ("u", ""), "ua": ("wa", ""), "uo": ("wo", ""), "uai": ("wai", ""), "uei": ("wei", ""), "uan": ("wa", "n"),
-    "uen": ("wə", "n"), "uang": ("wa", "ŋ"), "ueng": ("wə", "ŋ"), "v": ("y", ""), "ve": ("ɥe", ""), "van": ("ɥɛ", "n"),
-    "vn": ("y", "n"),
+    "a": ("a", ""), "o": ("wo", ""), "e": ("ɤ", ""), "ê": ("ɛ", ""), "ai": ("ai", ""), "ei": ("ei", ""),
+    "ao": ("au", ""), "ou": ("ou", ""), "an": ("a", "n"), "en": ("ə", "n"), "ang": ("a", "ŋ"), "eng": ("ə", "ŋ"),
+    "ong": ("ʊ", "ŋ"), "er": ("aɚ", ""), "i": ("i", ""), "ia": ("ja", ""), "ie": ("je", ""), "iao": ("jau", ""),
+    "iou": ("jou", ""), "io": ("jɔ", ""), "ian": ("jɛ", "n"), "in": ("i", "n"), "iang": ("ja", "ŋ"),
+    "ing": ("i", "ŋ"), "iong": ("jʊ", "ŋ"), "u": ("u", ""), "ua": ("wa", ""), "uo": ("wo", ""),
+    "uai": ("wai", ""), "uei": ("wei", ""), "uan": ("wa", "n"), "uen": ("wə", "n"), "uang": ("wa", "ŋ"),
+    "ueng": ("wə", "ŋ"), "v": ("y", ""), "ve": ("ɥe", ""), "van": ("ɥɛ", "n"), "vn": ("y", "n"),
 }  # fmt: skip
 _APICAL = ("ɨ", "")  # the vowel of zhi chi shi ri, zi ci si
 _SHORT_FINALS = {"iu": "iou", "ui": "uei", "un": "uen"}
@@ -44,6 +45,7 @@ def spell(syllables: Sequence[Syllable]) -> list[Spoken]:
         following = syllables[index + 1] if index + 1 < len(syllables) else None
         if not syllable.pinyin:
             phones = _MARKS.get(syllable.text, "")
+            phones = phones if following is not None else phones.rstrip()
         else:
             phones = spell_syllable(syllable.pinyin, is_erhua=following is not None and following.pinyin == "r5")
             if following is not None and _needs_blank(following):

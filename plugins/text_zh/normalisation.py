@@ -19,27 +19,34 @@ _SIGNED = rf"(?:(?<![A-Za-z0-9.)-])[-+−])?(?:{_NUMBER})"
 _TO = r"\s?[-~–—－～至到]\s?"
 
 _CURRENCIES = {
-    "¥": "元", "￥": "元", "$": "美元", "US$": "美元", "HK$": "港元", "€": "欧元", "£": "英镑", "₩": "韩元", "₽": "卢布",
-    "RMB": "元", "CNY": "元", "USD": "美元", "EUR": "欧元", "GBP": "英镑", "JPY": "日元", "HKD": "港元",
+    "¥": "元", "￥": "元", "$": "美元", "US$": "美元", "HK$": "港元", "€": "欧元", "£": "英镑", "₩": "韩元",
+    "₽": "卢布", "RMB": "元", "CNY": "元", "USD": "美元", "EUR": "欧元", "GBP": "英镑", "JPY": "日元",
+    "HKD": "港元",
 }  # fmt: skip
 _UNITS = {
-    "km/h": "公里每小时", "m/s": "米每秒", "kWh": "千瓦时", "km2": "平方公里", "cm2": "平方厘米", "m2": "平方米", "m3": "立方米",
-    "km": "公里", "cm": "厘米", "mm": "毫米", "m": "米", "kg": "公斤", "mg": "毫克", "g": "克", "t": "吨", "ml": "毫升",
-    "mL": "毫升", "L": "升", "l": "升", "kW": "千瓦", "W": "瓦", "V": "伏", "Hz": "赫兹", "kHz": "千赫", "MHz": "兆赫",
-    "GHz": "吉赫", "KB": "千字节", "MB": "兆", "GB": "G", "TB": "T", "Mbps": "兆每秒", "dB": "分贝", "h": "小时", "min": "分钟",
-    "s": "秒", "ms": "毫秒", "°C": "摄氏度", "°F": "华氏度", "°": "度", "℃": "摄氏度", "mAh": "毫安时", "px": "像素",
+    "km/h": "公里每小时", "m/s": "米每秒", "kWh": "千瓦时", "km2": "平方公里", "cm2": "平方厘米", "m2": "平方米",
+    "m3": "立方米", "km": "公里", "cm": "厘米", "mm": "毫米", "m": "米", "kg": "公斤", "mg": "毫克", "g": "克",
+    "t": "吨", "ml": "毫升", "mL": "毫升", "L": "升", "l": "升", "kW": "千瓦", "W": "瓦", "V": "伏", "Hz": "赫兹",
+    "kHz": "千赫", "MHz": "兆赫", "GHz": "吉赫", "KB": "千字节", "MB": "兆", "GB": "G", "TB": "T",
+    "Mbps": "兆每秒", "dB": "分贝", "h": "小时", "min": "分钟", "s": "秒", "ms": "毫秒", "°C": "摄氏度",
+    "°F": "华氏度", "°": "度", "℃": "摄氏度", "mAh": "毫安时", "px": "像素",
 }  # fmt: skip
 _SIGNS = {
-    "+": "加", "×": "乘", "÷": "除以", "=": "等于", "≈": "约等于", "≠": "不等于", "≤": "小于等于", "≥": "大于等于", "<": "小于",
-    ">": "大于", "±": "正负", "&": "和", "%": "百分号", "‰": "千分号", "℃": "摄氏度", "°C": "摄氏度", "°": "度",
-    "@": "艾特", "の": "的", "Ω": "欧姆", "π": "派", "α": "阿尔法", "β": "贝塔", "γ": "伽马",
+    "+": "加", "×": "乘", "÷": "除以", "=": "等于", "≈": "约等于", "≠": "不等于", "≤": "小于等于",
+    "≥": "大于等于", "<": "小于", ">": "大于", "±": "正负", "&": "和", "%": "百分号", "‰": "千分号",
+    "℃": "摄氏度", "°C": "摄氏度", "°": "度", "@": "艾特", "の": "的", "Ω": "欧姆", "π": "派", "α": "阿尔法",
+    "β": "贝塔", "γ": "伽马",
 }  # fmt: skip
-_MEASURES = "个只条位名次张本件台辆间座瓶杯碗份套双对种类家头匹把支枝根块片颗粒朵棵场次遍趟回句段篇首部门天周年岁倍元角吨克升米秒里斤亩千万亿分"
+_MEASURES = (
+    "个只条位名次张本件台辆间座瓶杯碗份套双对种类家头匹把支枝根块片颗粒朵棵场遍趟回句段篇首部门天周年岁倍元角吨克升米秒里斤亩"
+    "千万亿分"
+)
 
 _MARKS = {
-    ",": "，", ";": "；", ":": "：", "?": "？", "!": "！", "｡": "。", "､": "、", "(": "（", ")": "）", "[": "（", "]": "）",
-    "【": "（", "】": "）", "〔": "（", "〕": "）", "{": "（", "}": "）", "《": "“", "》": "”", "〈": "“", "〉": "”", "「": "“",
-    "」": "”", "『": "“", "』": "”", "‘": "“", "’": "”", "–": "—", "―": "—", "－": "，", "·": "", "・": "", "\n": "。",
+    ",": "，", ";": "；", ":": "：", "?": "？", "!": "！", "｡": "。", "､": "、", "(": "（", ")": "）",
+    "[": "（", "]": "）", "【": "（", "】": "）", "〔": "（", "〕": "）", "{": "（", "}": "）", "《": "“",
+    "》": "”", "〈": "“", "〉": "”", "「": "“", "」": "”", "『": "“", "』": "”", "‘": "“", "’": "”", "–": "—",
+    "―": "—", "－": "，", "·": "", "・": "", "\n": "。",
 }  # fmt: skip
 _PUNCTUATION = "，。、；：？！…—“”（）"
 
@@ -78,11 +85,13 @@ _UNREADABLE = re.compile(rf"[^A-Za-z{_PUNCTUATION}〇㐀-䶿一-鿿豈-﫿𠀀-�
 def _amount(number: str) -> str:
     """Decimals of money lose their trailing zeros: 12.50 -> 十二点五."""
     number = number.replace(",", "")
-    return read_number(number.rstrip("0").rstrip(".") if "." in number else number)
+    words: str = read_number(number.rstrip("0").rstrip(".") if "." in number else number)
+    return words
 
 
 def _signed(number: str) -> str:
-    return read_number(number.replace("−", "-").replace("+", "").replace(" ", ""))
+    words: str = read_number(number.replace("−", "-").replace("+", "").replace(" ", ""))
+    return words
 
 
 def _date(match: re.Match[str]) -> str:
@@ -162,7 +171,8 @@ def _fraction(match: re.Match[str]) -> str:
 def _range(match: re.Match[str]) -> str:
     after = match.string[match.end() : match.end() + 1]
     low, high = _signed(match.group(1)), _signed(match.group(2))
-    return f"{_pair(low) if after and after in _MEASURES else low}到{_pair(high) if after and after in _MEASURES else high}"
+    is_counted = bool(after) and after in _MEASURES
+    return f"{_pair(low)}到{_pair(high)}" if is_counted else f"{low}到{high}"
 
 
 def _dashed(match: re.Match[str]) -> str:
@@ -170,22 +180,20 @@ def _dashed(match: re.Match[str]) -> str:
 
 
 def _dotted(match: re.Match[str]) -> str:
-    return "点".join(read_integer(part) for part in match.group().split("."))
+    return "点".join(str(read_integer(part)) for part in match.group().split("."))
 
 
 def _coded(match: re.Match[str]) -> str:
-    return match.group("lead") + read_digits(match.group("n"), one="幺")
+    return f"{match.group('lead')}{read_digits(match.group('n'), one='幺')}"
 
 
 def _plain(match: re.Match[str]) -> str:
     number = match.group().replace("−", "-")
     digits = number.lstrip("-+").replace(",", "")
-    if (
-        "." not in digits
-        and len(digits) > 8
-        and not match.string[match.end() : match.end() + 1].strip(" ，。、；：？！,.;:?!")
-    ):
-        return read_digits(digits, one="幺")  # a long number without a unit is an identifier
+    after = match.string[match.end() : match.end() + 1].strip(" ，。、；：？！,.;:?!")
+    if "." not in digits and len(digits) > 8 and not after:
+        number_words: str = read_digits(digits, one="幺")  # a long number without a unit is an identifier
+        return number_words
     return _signed(number)
 
 

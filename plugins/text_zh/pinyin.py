@@ -1,8 +1,8 @@
 """Normalised Chinese -> syllables with the tones that are spoken. Knows nothing of any engine's phone inventory.
 
-jieba finds the words; the phrases below and then pypinyin's phrase dictionary read them; single characters with several
-readings are settled by their neighbours; then 一, 不 and third tones change by their context (sandhi), and a suffixed 儿
-loses its own syllable.
+jieba finds the words; our phrases and then pypinyin's phrase dictionary read them; single characters with several
+readings are settled by their neighbours; then 一, 不 and third tones change by their context (sandhi), and a suffixed
+儿 loses its own syllable.
 """
 
 from __future__ import annotations
@@ -68,9 +68,13 @@ def load_lexicon() -> Lexicon:
         tokenizer.add_word(phrase)
 
     def read(word: str) -> list[str]:
-        return list(lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda c: [""] * len(c)))
+        return list(lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors=_skip_unreadable))
 
     return Lexicon(tokenizer.lcut, read)
+
+
+def _skip_unreadable(characters: str) -> Any:
+    return [""] * len(characters)
 
 
 def read_text(text: str, lexicon: Lexicon) -> list[Syllable]:

@@ -8,8 +8,8 @@ import unicodedata
 
 import pytest
 
-from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.clauses import split_clauses
+from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.languages import split_languages
 
 N = 100_000
