@@ -42,14 +42,14 @@ def adapted(
 
 
 def test_equal_tasks_give_equal_samples_whatever_was_spoken_between(say: Say, starters: dict[str, VoiceAssets]) -> None:
-    task = SpeakTask(TEXT, starters["jf_alpha"], "en", seed=7)
+    task = SpeakTask(TEXT, starters["jf_alpha"], "en", speed=2.0, seed=7)
     first = say(task)
     say(SpeakTask("bodi.", starters["jm_kumo"], "en", seed=7, speed=1.3))
     assert np.array_equal(first, say(task))
 
 
 def test_an_engine_started_anew_says_the_same(say: Say, host: EngineHost, starters: dict[str, VoiceAssets]) -> None:
-    task = SpeakTask("bodi.", starters["jf_nezumi"], "en", seed=3)
+    task = SpeakTask("bodi.", starters["jf_nezumi"], "en", speed=2.0, seed=3)
     other = EmbeddedEngine()
     other.load(host)
     again = np.concatenate([chunk.audio.samples for chunk in other.speak(task, threading.Event())])
@@ -58,7 +58,7 @@ def test_an_engine_started_anew_says_the_same(say: Say, host: EngineHost, starte
 
 
 def test_the_seed_changes_the_noise_and_little_else(say: Say, starters: dict[str, VoiceAssets]) -> None:
-    one, two = (say(SpeakTask(TEXT, starters["jf_alpha"], "en", seed=seed)) for seed in (1, 2))
+    one, two = (say(SpeakTask(TEXT, starters["jf_alpha"], "en", speed=2.0, seed=seed)) for seed in (1, 2))
     assert len(one) == len(two)
     assert not np.array_equal(one, two)
     assert 0.8 < np.sqrt(np.mean(one**2)) / np.sqrt(np.mean(two**2)) < 1.25
@@ -68,7 +68,7 @@ def test_interleaved_voices_stay_apart(
     say: Say, engine: EmbeddedEngine, starters: dict[str, VoiceAssets], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "cut_phrases", partial(cut_phrases, most=8))  # two phrases from a short text
-    tasks = [SpeakTask("mano li, tomu sa.", starters[name], "en") for name in ("jf_alpha", "jm_kumo")]
+    tasks = [SpeakTask("mano li, tomu sa.", starters[name], "en", speed=2.0) for name in ("jf_alpha", "jm_kumo")]
     alone = [say(task) for task in tasks]
     streams = [engine.speak(task, threading.Event()) for task in tasks]
     pieces: list[list[NDArray[np.float32]]] = [[], []]
@@ -82,7 +82,7 @@ def test_interleaved_voices_stay_apart(
 
 def test_samples_are_finite_soft_at_the_edges_and_audible(say: Say, starters: dict[str, VoiceAssets]) -> None:
     for name, voice in starters.items():
-        samples = say(SpeakTask("ma.", voice, "en"))
+        samples = say(SpeakTask("ma.", voice, "en", speed=2.0))
         assert samples.dtype == np.float32 and np.isfinite(samples).all(), name
         assert samples[0] == 0.0 == samples[-1]
         assert 0.05 < np.abs(samples).max() < 1.5
@@ -110,12 +110,14 @@ def test_an_adaptation_with_the_published_values_changes_nothing(
     published = next(numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == BIAS)
     base = starters["jf_alpha"]
     same = adapted(base, tmp_path, {}, **{BIAS: published})
-    assert np.array_equal(say(SpeakTask("bodi.", base, "en")), say(SpeakTask("bodi.", same, "en")))
+    assert np.array_equal(
+        say(SpeakTask("bodi.", base, "en", speed=2.0)), say(SpeakTask("bodi.", same, "en", speed=2.0))
+    )
 
 
 def test_a_clone_differs_and_leaves_no_trace(say: Say, starters: dict[str, VoiceAssets], tmp_path: Path) -> None:
     base = starters["jf_alpha"]
-    before = say(SpeakTask("bodi.", base, "en"))
+    before = say(SpeakTask("bodi.", base, "en", speed=2.0))
     clone = adapted(
         base,
         tmp_path,
@@ -123,9 +125,9 @@ def test_a_clone_differs_and_leaves_no_trace(say: Say, starters: dict[str, Voice
         style=np.zeros(128, np.float32),
         **{BIAS: np.full(2180, 0.1, np.float32)},
     )
-    changed = say(SpeakTask("bodi.", clone, "en"))
+    changed = say(SpeakTask("bodi.", clone, "en", speed=2.0))
     assert len(changed) == len(before) and not np.allclose(changed, before, atol=1e-2)
-    assert np.array_equal(before, say(SpeakTask("bodi.", base, "en")))
+    assert np.array_equal(before, say(SpeakTask("bodi.", base, "en", speed=2.0)))
 
 
 @pytest.mark.parametrize(
