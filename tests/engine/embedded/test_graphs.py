@@ -32,7 +32,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_weights
 def test_front_and_decoder_together_are_the_published_graph(cache: Path, tmp_path: Path) -> None:
-    prepared, backend, options = prepare(cache), OnnxRuntimeBackend(), SessionOptions(threads=2)
+    prepared, backend, options = prepare(cache), OnnxRuntimeBackend(), SessionOptions(threads=1)
     whole_file = tmp_path / "whole.onnx"
     whole_file.write_bytes(assets.read_model())
     whole = backend.load(Artifact(whole_file, "onnx", assets.MODEL_SHA256), options)
