@@ -92,6 +92,7 @@ class CloneSettings(Slice):
     max_pitch_drift: float = Field(3.0, ge=0, le=24)  # examination: semitones from the speaker's median pitch
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says
     promote_on_pass: bool = True
+    socket: Path | None = None  # UNIX socket where a service manager starts trainers in a unit of their own
 
 
 class DiscoverySettings(Slice):

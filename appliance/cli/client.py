@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput, Unavailable, VoicedError
 
+RECONNECT_S = 1.0
 JOB_ENDED = ("done", "failed", "cancelled")
 
 
@@ -96,14 +98,33 @@ class Client:
         body = json.dumps({"text": text, "speaker": voice} | {k: v for k, v in options.items() if v is not None})
         return self.call("POST", "/tts", body.encode(), {"Content-Type": "application/json"})
 
-    def watch_job(self, job_id: str, every_s: float = 0.5) -> Iterator[JsonDict]:
-        """The job's row, again and again, until it has ended; the last one yielded is the end."""
+    def watch_job(self, job_id: str) -> Iterator[JsonDict]:
+        """The job's row after every change until it has ended; the last one yielded is the end."""
+        path = f"/v1/jobs/{quote(job_id)}"
         while True:
-            job = self.get(f"/v1/jobs/{quote(job_id)}")
+            for job in self.events(f"{path}/events"):
+                yield job
+                if job["state"] in JOB_ENDED:
+                    return
+            job = self.get(path)  # the stream was cut: the daemon may have been restarted, and the job goes on
             yield job
             if job["state"] in JOB_ENDED:
                 return
-            time.sleep(every_s)
+            time.sleep(RECONNECT_S)
+
+    def events(self, path: str) -> Iterator[JsonDict]:
+        """The JSON documents of a stream of server-sent events, until it ends or is cut."""
+        with closing(self._connect()) as connection:
+            try:
+                connection.request("GET", self._prefix + path, headers=self._headers({"Accept": "text/event-stream"}))
+                response = connection.getresponse()
+                if response.status >= 400:
+                    raise _refusal(Answer(response.status, {}, response.read()))
+                for line in response:
+                    if line.startswith(b"data:"):
+                        yield json.loads(line[5:])
+            except (OSError, http.client.HTTPException, ValueError):
+                return
 
     def call(
         self,
@@ -116,32 +137,41 @@ class Client:
         """One exchange. Raises Unavailable("daemon_unreachable") and Refused."""
         given = {key: str(value) for key, value in (query or {}).items() if value is not None}
         target = path + (f"?{urlencode(given)}" if given else "")
-        sent = {"Accept-Language": self.language, "Connection": "close", **(headers or {})}
-        if self.token:
-            sent["Authorization"] = f"Bearer {self.token}"
-        answer = self._exchange(method, target, body, sent)
+        with closing(self._connect()) as connection:
+            try:
+                connection.request(method, self._prefix + target, body, self._headers(headers or {}))
+                response = connection.getresponse()
+                received = {name.lower(): value for name, value in response.getheaders()}
+                answer = Answer(response.status, received, response.read())
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable("daemon_unreachable", url=self.url, problem=_why(error)) from error
         if answer.status >= 400:
-            raise Refused(answer.status, _problem_of(answer))
+            raise _refusal(answer)
         return answer
 
-    def _exchange(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    def _connect(self) -> http.client.HTTPConnection:
+        """A connection that is not open yet. Raises InvalidInput("daemon_url_invalid")."""
         address = urlsplit(self.url)
         if address.scheme not in {"http", "https"} or not address.hostname:
             raise InvalidInput("daemon_url_invalid", url=self.url)
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-        connection = kind(address.hostname, address.port, timeout=self.timeout_s)
-        try:
-            connection.request(method, address.path.rstrip("/") + target, body, headers)
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable("daemon_unreachable", url=self.url, problem=_why(error)) from error
-        finally:
-            connection.close()
+        return kind(address.hostname, address.port, timeout=self.timeout_s)
+
+    @property
+    def _prefix(self) -> str:
+        return urlsplit(self.url).path.rstrip("/")
+
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        credential = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return {"Accept-Language": self.language, "Connection": "close", **credential, **more}
 
 
 def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _refusal(answer: Answer) -> Refused:
+    return Refused(answer.status, _problem_of(answer))
 
 
 def _problem_of(answer: Answer) -> JsonDict:

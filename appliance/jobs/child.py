@@ -195,6 +195,7 @@ def _read_speaker(clips: Sequence[Clip]) -> list[Audio]:
 def serve(stream: BinaryIO) -> int:
     """Read the spec, work, answer. A failure that is told ends with status 0: it is an answer, not a crash."""
     reporter = Reporter(stream)
+    reporter.tell("started", pid=os.getpid())
     spec = ChildSpec.from_json(json.loads(stream.readline()))
     os.nice(int(spec.clone["nice"]))
     try:

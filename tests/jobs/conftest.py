@@ -119,3 +119,9 @@ async def open_box(state_dir: Path, **clone: Any) -> AsyncIterator[Box]:
 async def box(tmp_path: Path) -> AsyncIterator[Box]:
     async with open_box(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def open_with() -> Callable[..., Any]:
+    """`async with open_with(state_dir, **clone_settings) as box`."""
+    return open_box
