@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import ifaddr
 from zeroconf import (
+    DNSQuestionType,
     Error,
     InterfaceChoice,
     IPVersion,
@@ -39,6 +40,8 @@ NAME_BYTES = 56  # of the 63 a DNS label may have: a conflict appends "-2"
 LINK_CHECK_S = 10.0  # how soon a new cable, address or Wi-Fi is noticed
 WITHDRAW_TIMEOUT_S = 3.0
 RESOLVE_TIMEOUT_MS = 2_000
+PROBE_TIMEOUT_MS = 1_500  # an answer given a moment ago is repeated by multicast after a second only
+MOST_NAMESAKES = 20
 MAX_TOLD = 200  # characters of anything a stranger on the LAN says
 
 
@@ -122,11 +125,11 @@ class _Announcer:
         interfaces, ip_version = _spoken_on(addresses)
         zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=ip_version)
         try:
-            info = self._info(addresses, await asyncio.to_thread(self._read_name))
-            wanted = info.name
+            wanted = await asyncio.to_thread(self._read_name)
+            info = self._info(addresses, await self._free_name(zeroconf, wanted))
             await (await zeroconf.async_register_service(info, allow_name_change=True))
             name = info.name.removesuffix(f".{SERVICE}")
-            if info.name != wanted:
+            if name != wanted:
                 log.warning("the name %s is taken on the LAN: this box is %s now", wanted, name)
                 await asyncio.to_thread(self._keep_name, name)
             announcement = self._announcement
@@ -137,6 +140,19 @@ class _Announcer:
         finally:
             self._announcement.name = ""
             await _close(zeroconf)
+
+    async def _free_name(self, zeroconf: AsyncZeroconf, wanted: str) -> str:
+        """`wanted`, or with the first number under which no other box answers.
+
+        The library's own probing asks for answers by unicast, which reach one program per machine only, and listens
+        for half a second, which a busy neighbour misses.
+        """
+        for name in (wanted, *(f"{wanted}-{number}" for number in range(2, MOST_NAMESAKES))):
+            other = AsyncServiceInfo(SERVICE, f"{name}.{SERVICE}")
+            is_taken = await other.async_request(zeroconf.zeroconf, PROBE_TIMEOUT_MS, DNSQuestionType.QM)
+            if not is_taken or other.decoded_properties.get("uuid") == self._box.uuid:
+                return name
+        return f"{wanted}-{self._box.uuid[:4]}"
 
     def _info(self, addresses: tuple[str, ...], name: str) -> AsyncServiceInfo:
         box = self._box

@@ -65,6 +65,9 @@ async def open_box(state_dir: Path, **settings: object):
         stack.push_async_callback(pool.stop)
         synthesis = Synthesis(registry, consents, pool, config.speech)
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
+        jobs = JobRunner(db, registry, recordings, blobs, config)
+        await jobs.start()
+        stack.push_async_callback(jobs.stop)
         services = Services(
             settings=config,
             admin_token=config.admin_token.get_secret_value() if config.admin_token else TOKEN,
@@ -75,7 +78,7 @@ async def open_box(state_dir: Path, **settings: object):
             consents=consents,
             renditions=renditions,
             synthesis=synthesis,
-            jobs=JobRunner(db, registry, recordings, blobs, config),
+            jobs=jobs,
             announcer=announcer,
             pool=pool,
             plugins=plugins,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from appliance.doors.http.bodies import CHUNK_BYTES, body_deadline, check_record, stream_body
 from appliance.doors.http.schemas import RecordingQuery
@@ -73,7 +74,7 @@ async def _receive(request: web.Request, file: BinaryIO, limit: int) -> dict[str
             raise TooLarge("body_too_large", limit_bytes=limit, received_bytes=request.content_length)
         try:
             return await _receive_parts(await request.multipart(), file, limit)
-        except (ValueError, AssertionError, RuntimeError) as error:  # how aiohttp says that the frame is broken
+        except (HttpProcessingError, ValueError, AssertionError, RuntimeError) as error:  # aiohttp: broken frames
             raise InvalidInput("request_malformed", reason=str(error)[:80]) from error
 
 

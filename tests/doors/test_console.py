@@ -1,0 +1,184 @@
+"""The console in a real browser, over the real doors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from open_box import TEXT, open_box, wav
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := Path("/usr/bin") / name).exists()), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+UNNAMED = """() => [...document.querySelectorAll('button, a, input, select, textarea, progress, meter')]
+  .filter((node) => node.checkVisibility() && !node.closest('[aria-hidden=true]'))
+  .filter((node) => !(node.innerText || node.getAttribute('aria-label') || node.labels?.length))
+  .map((node) => node.outerHTML)"""
+DRAWN = """() => { const wave = document.getElementById('wave');
+  return wave.getContext('2d').getImageData(0, 0, wave.width, wave.height).data.some(Boolean); }"""
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def browser():
+    playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium in /usr/bin: the console is not looked at")
+    async with playwright.async_playwright() as driver:
+        opened = await driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield opened
+        await opened.close()
+
+
+class Visit:
+    """One page, and everything that went wrong on it."""
+
+    def __init__(self, page, url: str) -> None:
+        self.page, self.troubles = page, []
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on("console", lambda message: self._note(message))
+        page.on(
+            "request",
+            lambda request: request.url.startswith((url, "blob:", "data:")) or self.troubles.append(request.url),
+        )
+
+    def _note(self, message) -> None:
+        is_expected = "status of 4" in message.text  # the browser notes refusals that the page itself shows
+        if message.type in ("error", "warning") and not is_expected:
+            self.troubles.append(message.text)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(browser, box):
+    contexts = []
+
+    async def open_page(path: str = "/", url: str = "", **options):
+        context = await browser.new_context(**{"locale": "en-US", **options})
+        contexts.append(context)
+        visited = Visit(await context.new_page(), url or box.url)
+        await visited.page.goto((url or box.url) + path)
+        return visited
+
+    yield open_page
+    for context in contexts:
+        await context.close()
+
+
+async def ready(page) -> None:
+    await page.wait_for_selector("#voice-list button")
+    await page.wait_for_selector("#status.ok")
+
+
+async def test_a_text_is_spoken_drawn_and_can_be_saved(visit):
+    visited = await visit()
+    page = visited.page
+    await ready(page)
+    await page.fill("#text", TEXT)
+    await page.select_option("#voice", "sine-440")
+    await page.click("#speak-button")
+    await page.wait_for_selector("#save:not([hidden])")
+    assert "sine-440@1" in await page.inner_text("#speak-state")
+    async with page.expect_download() as download:
+        await page.click("#save")
+    content = Path(await (await download.value).path()).read_bytes()
+    assert content[:4] == b"RIFF" and len(content) > 24_000
+    assert await page.evaluate(DRAWN)
+    assert visited.troubles == []
+
+
+async def test_a_bad_recording_is_answered_with_what_to_do_and_a_live_one_is_sent(visit, tmp_path):
+    visited = await visit()
+    page = visited.page
+    await ready(page)
+    silence = tmp_path / "silence.wav"
+    silence.write_bytes(wav(np.zeros(3 * 24_000, np.float32)))
+    await page.set_input_files("#file", str(silence))
+    await page.wait_for_selector(".reasons li")
+    assert "read again" in (await page.inner_text(".reasons")).lower()
+    before = await page.locator("#recordings > li").count()
+    await page.click("#record")
+    await page.wait_for_function("() => document.getElementById('record-time').textContent === '0:01'")
+    await page.click("#record")
+    await page.wait_for_function(f"() => document.querySelectorAll('#recordings > li').length === {before + 1}")
+    assert visited.troubles == []
+
+
+async def test_an_announcement_is_queued_and_silenced(visit, box):
+    visited = await visit()
+    page = visited.page
+    await ready(page)
+    await page.fill("#text", "The console announces this.")
+    await page.click("#announce-button")
+    await page.wait_for_selector("#announcements li:has-text('The console announces this.'):has-text('waiting')")
+    await page.click("#stop-all")
+    await page.wait_for_selector("#announcements li:has-text('The console announces this.'):has-text('stopped')")
+    assert visited.troubles == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_every_size_scheme_and_language_fits_and_every_control_has_a_name(visit, scheme, width):
+    for path, mark in (("/", "#voice-list button"), ("/docs", "details.operation")):
+        visited = await visit(path, color_scheme=scheme, viewport={"width": width, "height": 800})
+        page = visited.page
+        await page.wait_for_selector(mark)
+        for _ in range(2 if path == "/" else 1):
+            assert await page.evaluate(OVERFLOW) <= 0
+            assert await page.evaluate(UNNAMED) == []
+            if path == "/":
+                await page.click("#language")
+                await page.wait_for_selector("html[lang='zh-CN']")
+        background = await page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(part) for part in background[4:-1].split(",")) < 200) is (scheme == "dark")
+        assert visited.troubles == []
+
+
+async def test_the_page_speaks_the_language_of_its_reader(visit):
+    page = (await visit(locale="zh-CN")).page
+    await ready(page)
+    assert await page.inner_text("#speak-title") == "朗读"
+    assert await page.inner_text("#status") == "就绪"
+
+
+async def test_a_box_with_a_token_asks_for_it_once(visit, tmp_path):
+    async with open_box(tmp_path / "guarded", admin_token="open sesame") as guarded:
+        visited = await visit(url=guarded.url)
+        page = visited.page
+        await page.wait_for_selector("#token-dialog[open]")
+        await page.fill("#token", "wrong")
+        await page.press("#token", "Enter")
+        await page.wait_for_selector("#token-wrong:not(:empty)")
+        await page.fill("#token", "open sesame")
+        await page.press("#token", "Enter")
+        await ready(page)
+        assert await page.locator("#token-dialog[open]").count() == 0
+        await page.reload()
+        await ready(page)
+        assert await page.evaluate("() => Object.values(localStorage).includes('open sesame')") is False
+        assert visited.troubles == []
+
+
+async def test_the_documentation_shows_every_operation(visit, box):
+    visited = await visit("/docs")
+    page = visited.page
+    await page.wait_for_selector("details.operation")
+    async with box.client.get("/openapi.json") as answer:
+        paths = (await answer.json())["paths"]
+    assert await page.locator("details.operation").count() == sum(len(item) for item in paths.values())
+    await page.click("#post_v1_jobs summary")
+    assert "recordings" in await page.inner_text("#post_v1_jobs")
+    assert visited.troubles == []
