@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from appliance.audio.loudness import decibels
 from appliance.contracts import Samples
@@ -55,15 +56,18 @@ class Capture:
 
 
 class Ring:
-    """A mono ring buffer for one writer (the sound callback) and one reader: no locks, no allocation while writing."""
+    """A mono ring buffer for one writer (the sound callback) and one reader: no locks, no allocation while writing.
+
+    16 bit integers, as microphones give them: whatever a broken driver leaves in them, it is no NaN.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self._buffer = np.zeros(capacity, np.float32)
+        self._buffer = np.zeros(capacity, np.int16)
         self._written = 0  # samples ever; only the writer changes it
         self._read = 0  # samples ever; only the reader changes it
         self.lost = 0
 
-    def write(self, block: Samples) -> None:
+    def write(self, block: NDArray[np.int16]) -> None:
         """Copy `block` in; what does not fit is dropped and counted."""
         capacity = len(self._buffer)
         room = capacity - (self._written - self._read)
@@ -76,13 +80,13 @@ class Ring:
         self._written += count  # last: the reader must not see samples before they are there
 
     def read(self) -> Samples:
-        """Everything written since the last call."""
+        """Everything written since the last call, full scale 1.0."""
         capacity, written = len(self._buffer), self._written
         start, count = self._read % capacity, written - self._read
         first = min(count, capacity - start)
         block = np.concatenate([self._buffer[start : start + first], self._buffer[: count - first]])
         self._read = written
-        return block
+        return block.astype(np.float32) / 32768.0
 
 
 def list_microphones() -> list[str]:
@@ -112,7 +116,7 @@ def record(
 
     try:
         stream = sound.InputStream(
-            samplerate=rate, device=_device_key(device), channels=1, dtype="float32", callback=copy
+            samplerate=rate, device=_device_key(device), channels=1, dtype="int16", callback=copy
         )
         with _wav_writer(path, rate) as file, stream:
             written = _drain(ring, stream, file, int(seconds * rate), on_level, stop or threading.Event())
@@ -142,7 +146,7 @@ def _choose(sound: Any, device: str) -> tuple[str, int]:
     except (sound.PortAudioError, ValueError) as error:
         raise Unavailable("no_microphone", device=device or "default") from error
     try:
-        sound.check_input_settings(device=_device_key(device), channels=1, dtype="float32", samplerate=SAMPLE_RATE)
+        sound.check_input_settings(device=_device_key(device), channels=1, dtype="int16", samplerate=SAMPLE_RATE)
     except sound.PortAudioError:
         return str(info["name"]), int(info["default_samplerate"])
     return str(info["name"]), SAMPLE_RATE
@@ -181,7 +185,7 @@ def _drain(
                 raise Unavailable("microphone_failed", device="", detail="no sound arrives any more")
             continue
         last_heard = time.monotonic()
-        file.write(np.clip(np.nan_to_num(block), -1.0, 1.0))
+        file.write(block)
         written += len(block)
         if on_level is not None:
             on_level(level_of(block, written / file.samplerate))

@@ -36,8 +36,9 @@ def noise_like(kind: str, count: int) -> np.ndarray:
     rng = np.random.default_rng(3)
     white = rng.standard_normal(count)
     if kind == "pink":
-        spectrum = np.fft.rfft(white)
-        white = np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(len(spectrum)))), count)
+        frequencies = np.fft.rfftfreq(count, 1 / 48_000)
+        shape = np.where(frequencies < 40, 0.0, 1 / np.sqrt(np.maximum(1.0, frequencies)))  # what ears can hear of it
+        white = np.fft.irfft(np.fft.rfft(white) * shape, count)
     return white / np.sqrt(np.mean(white**2))
 
 
