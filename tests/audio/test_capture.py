@@ -104,9 +104,9 @@ def test_missing_portaudio_is_a_state_with_a_remedy(tmp_path: Path) -> None:
 
 @needs_portaudio
 def test_machine_without_a_microphone_says_so(tmp_path: Path) -> None:
-    answer = record_in_child(tmp_path / "out.wav", 1, "pcm.null { type null }\n")
-    assert answer["code"] == "no_microphone"
-    microphone = "pcm.nothing { type null }\npcm.!default { type plug slave.pcm nothing }\n"
+    loudspeaker = "pcm.null { type null }\npcm.!default { type asym playback.pcm null }\n"
+    assert record_in_child(tmp_path / "out.wav", 1, loudspeaker)["code"] == "no_microphone"
+    microphone = "pcm.null { type null }\npcm.!default { type plug slave.pcm null }\n"
     assert record_in_child(tmp_path / "out.wav", 1, microphone, device="USB headset")["code"] == "no_microphone"
     assert [entry.name for entry in tmp_path.iterdir()] == ["asound.conf"]
 
