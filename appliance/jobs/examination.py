@@ -26,7 +26,7 @@ from appliance.audio.pitch import pitch_statistics, track_pitch
 from appliance.contracts import Audio, Engine, JsonDict, Reason, SpeakTask, Transcriber, VoiceAssets
 from appliance.errors import InvalidInput, Unavailable, VoicedError
 from appliance.jobs.hearing import Heard, hear
-from appliance.jobs.sentences import MIXED, SENTENCES, Sentence
+from appliance.jobs.sentences import BACKGROUND, MIXED, SENTENCES, Sentence
 from appliance.settings import CloneSettings
 
 T = TypeVar("T")
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 PASSED, FAILED, NEEDS_PERSON = "passed", "failed", "needs_person"
 MAX_CLIPPED_SHARE = 0.001
 FIT_SHARE = 2 / 3  # of the speaker's sound, for the model of the voice; the rest shows how alike the speaker is to that
-BACKGROUND_SENTENCES = 4  # said by the other starter voices, which stand for "somebody else"
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,14 @@ class Examination:
     def run(self, candidates: Candidates, speaker: Sequence[Audio], folder: Path, seed: int) -> Outcome:
         """Let all speak, judge, and write the WAVs under `folder`. `speaker` is real speech of the speaker."""
         folder.mkdir(parents=True, exist_ok=True)
-        background_lines = [s for s in SENTENCES if s.language != MIXED][:BACKGROUND_SENTENCES]
+        starters = ((candidates.base,) if candidates.base else ()) + candidates.others
         listening = 2 if self._transcriber else 1
-        voices = [candidates.clone] + ([candidates.base] if candidates.base else [])
-        self._steps = len(voices) * len(SENTENCES) * listening + len(candidates.others) * len(background_lines) + 1
+        examined = 2 if candidates.base else 1
+        self._steps = examined * len(SENTENCES) * listening + len(starters) * len(BACKGROUND) + 1
         clone = self._question(candidates.clone, seed)
         base = self._question(candidates.base, seed) if candidates.base else None
-        others = [self._speak_all(voice, background_lines, seed).joined() for voice in candidates.others]
-        summary = self._summarise(clone, base, [other for other in others if other], speaker)
+        background = [self._speak_all(voice, BACKGROUND, seed).joined() for voice in starters]
+        summary = self._summarise(clone, base, [sound for sound in background if sound], speaker)
         files = _write_sounds(folder, clone, base)
         report = self._report(clone, base, summary)
         self._step()
@@ -131,12 +130,11 @@ class Examination:
         self._tell(min(1.0, self._steps_done / self._steps))
 
     def _summarise(
-        self, clone: _Spoken, base: _Spoken | None, others: list[Audio], speaker: Sequence[Audio]
+        self, clone: _Spoken, base: _Spoken | None, background: list[Audio], speaker: Sequence[Audio]
     ) -> JsonDict:
         real = Audio(np.concatenate([audio.samples for audio in speaker]), speaker[0].sample_rate)
         cut = int(len(real.samples) * FIT_SHARE)
         model, rest = Audio(real.samples[:cut], real.sample_rate), Audio(real.samples[cut:], real.sample_rate)
-        background = others or ([joined] if base and (joined := base.joined()) else [])
         likeness = _attempt(lambda: Likeness(model, background)) if background else None
         summary = {
             "clone": _measure(clone.joined(), likeness) | _misheard(clone),
@@ -199,10 +197,20 @@ def judge(summary: JsonDict, limits: CloneSettings) -> tuple[list[Reason], list[
     require("exam_clipped", clone["clipped_share"], lambda value: value <= MAX_CLIPPED_SHARE, limit=MAX_CLIPPED_SHARE)
     drift = limits.max_pitch_drift
     require("exam_pitch_drift", clone["f0_drift_semitones"], lambda value: abs(value) <= drift, limit=drift)
-    before = base["llr"] if base else 0.0
-    compared = None if before is None or clone["llr"] is None else clone["llr"] - before
-    require("exam_not_alike", compared, lambda value: value > 0.0, clone=clone["llr"], base=before)
+    if base:
+        for code, gain in (
+            ("exam_not_alike", _gain(base, clone, "llr")),
+            ("exam_not_nearer", _gain(clone, base, "mfcc_distance")),
+        ):
+            require(code, gain, lambda value: value > 0.0)
+    else:
+        require("exam_not_alike", clone["llr"], lambda value: value > 0.0)
     return failures, unknown
+
+
+def _gain(before: JsonDict, after: JsonDict, figure: str) -> float | None:
+    known = before[figure] is not None and after[figure] is not None
+    return float(after[figure] - before[figure]) if known else None
 
 
 def _measure(audio: Audio | None, likeness: Likeness | None) -> JsonDict:

@@ -31,3 +31,10 @@ SENTENCES: tuple[Sentence, ...] = (
     Sentence(MIXED, "请打开手机上的 Bluetooth，然后连接音箱。"),
     Sentence(MIXED, "今天的 meeting 改到下午，请大家准时参加。"),
 )
+
+# Said by every starter voice, as the sound of "somebody else"; other lines than above, so that the starter voice that
+# a clone grew from is not compared with its own words.
+BACKGROUND: tuple[Sentence, ...] = (
+    Sentence("en", "Several trains were late because of heavy snow in the mountains."),
+    Sentence("zh", "为了您和他人的安全，请不要在扶梯上奔跑。"),
+)
