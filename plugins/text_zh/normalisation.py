@@ -241,7 +241,7 @@ _RULES: tuple[tuple[re.Pattern[str], Reader], ...] = tuple(
         (r"(?<![\d.-])\d{1,9}(?:[-–]\d{1,9}){2,9}(?![\d-])", _dashed),
         (r"(?<![\d.])\d{1,6}(?:\.\d{1,6}){2,5}(?![\d.])", _dotted),
         (rf"(?P<lead>{_CODE})(?P<n>\d{{3,}})(?![\d%]|[.,]\d)", _coded),
-        (r"(?<![\d.,第])(?P<lead>)(?P<n>\d{3,4})(?=[室房](?!间))", _coded),
+        (r"(?<![\d.,第])(?P<lead>)(?P<n>\d{3,4})(?=[室房](?!间)|号房)", _coded),
         # amounts
         (rf"(?<![\d.-])({_NUMBER}){_TO}({_NUMBER})(?![\d-])", _range),
         (rf"(?<![\d.,第])2\s?(?=(?:多)?[{_MEASURES}小公英平立](?!月|号))", lambda m: "两"),
