@@ -26,7 +26,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: `client` tells callers apart when load is shared out (a token's fingerprint, or an address)."""
+    """Who asks: `client` tells callers apart when load is shared out (an address, with the fingerprint of a token if it sent one)."""
 
     tenant: str
     client: str
@@ -46,7 +46,7 @@ def authenticate(request: web.Request, route: Route, services: Services) -> Prin
     token, settings = presented_token(request, route), services.settings
     if token is not None and _is_equal(token, services.admin_token):
         fingerprint = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()[:12]
-        return Principal(settings.tenant, client=f"token:{fingerprint}")
+        return Principal(settings.tenant, client=f"token:{fingerprint}@{request.remote}")
     trusts = settings.http.trust_loopback
     if trusts is None:
         trusts = settings.admin_token is None
