@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.cli import add_common
 from appliance.cli.client import Client
-from appliance.cli.clone import record_consent, upload
+from appliance.cli.clone import examination_of, record_consent, upload
 from appliance.cli.daemon_child import DaemonChild, free_port
 from appliance.cli.find import browse
 from appliance.cli.jobs import follow
 from appliance.cli.machine import describe_machine
 from appliance.cli.speech import default_voice
 from appliance.contracts import JsonDict
-from appliance.errors import Unavailable, VoicedError
+from appliance.errors import Conflict, Unavailable, VoicedError
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
 
 VOICE = "demo-reader"
 SENTENCES = {  # name -> (language, text)
-    "zh": ("zh", "欢迎光临，本店今天营业到晚上九点，祝您购物愉快。"),
+    "zh": ("zh", "欢迎光临，本店今天营业到晚上九点。请保管好随身物品，祝您购物愉快。"),
     "en": ("en", "Welcome to our store. We are open until nine o'clock this evening."),
-    "mixed": ("auto", "各位顾客，请到二楼服务台，free coffee and tea are waiting for you。谢谢！"),
+    "mixed": ("auto", "各位顾客，二楼有新鲜的 coffee 和 sandwich，thank you for visiting us!"),
 }
 READY_TIMEOUT_S = 300.0  # the first start prepares graphs
 PLAY_TIMEOUT_S = 60.0
@@ -75,6 +75,7 @@ class DemoRecord:
     first_speech_s: float | None = None  # since the command was given
     recording: JsonDict = field(default_factory=dict)
     true_transcript: str = ""
+    label_error: float | None = None  # share of its words that the recogniser wrote down otherwise
     job: JsonDict = field(default_factory=dict)
     spoken: list[Spoken] = field(default_factory=list)
     boxes: list[JsonDict] = field(default_factory=list)
@@ -157,6 +158,7 @@ class _Demo:
                 recording = self._add_recording()
             with self._step("clone"):
                 self._clone(recording)
+            self._attempt("examine", self._require_passed)
             self._attempt("speak", self._speak_all)
         except VoicedError:
             pass  # recorded by the step that raised it
@@ -231,6 +233,13 @@ class _Demo:
                 state=self.record.job["state"],
                 problem=error.get("message") or error.get("code") or "–",
             )
+
+    def _require_passed(self) -> None:
+        """The examination is part of the job; a clone that did not pass is heard all the same, by its number."""
+        result = self.record.job["result"]
+        if not result["passed"]:
+            reasons = [reason["message"] for reason in examination_of(self.record.job).get("reasons") or []]
+            raise Conflict("demo_exam_not_passed", verdict=result["verdict"], reasons=" ".join(reasons) or "–")
 
     def _speak_all(self) -> None:
         for name, (language, text) in SENTENCES.items():

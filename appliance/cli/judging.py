@@ -20,7 +20,12 @@ LISTEN_RATE = 16_000  # Hz
 
 
 def judge(settings: Settings, record: DemoRecord, folder: Path) -> None:
-    """Fill in `heard` and `errors` of every spoken sentence. Raises Unavailable when the box has no recogniser."""
+    """Fill in what was heard of every sentence and how much of it was wrong, and `label_error` of the recording.
+
+    Raises Unavailable when the box has no recogniser.
+    """
+    if record.recording:
+        record.label_error = word_error_rate(record.true_transcript, record.recording["transcript"])
     transcriber = _load_transcriber(settings)
     for spoken in record.spoken:
         language = spoken.language if spoken.language in {"zh", "en", "ja"} else None

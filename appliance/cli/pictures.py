@@ -13,7 +13,7 @@ from appliance.contracts import Audio
 
 WINDOW_S = 0.032
 ROWS = 128  # of a spectrogram, mel-spaced
-LOW_HZ, HIGH_HZ = 60.0, 11_000.0
+LOW_HZ, HIGH_HZ = 60.0, 8_000.0
 RANGE_DB = 70.0  # below the loudest bin, black
 # from silence to loud, our own ramp: deep blue, violet, coral, sand
 RAMP = np.array(
@@ -29,9 +29,9 @@ def spectrogram_png(audio: Audio, width: int = 720) -> bytes:
     return encode_png(_colour(shade[::-1]))
 
 
-def waveform_svg(audio: Audio, width: int = 720, height: int = 72) -> str:
-    """The envelope as an SVG element drawn in the text colour of the page; full scale is the full height."""
-    samples = np.asarray(audio.samples, dtype=np.float32)
+def waveform_svg(audio: Audio, width: int = 720, height: int = 72, gain: float = 1.0) -> str:
+    """The envelope as an SVG element drawn in the text colour of the page; 1 / `gain` fills the height."""
+    samples = gain * np.asarray(audio.samples, dtype=np.float32)
     edges = np.linspace(0, len(samples), width + 1).astype(int)
     pieces = [samples[start : max(end, start + 1)] for start, end in pairwise(edges)]
     top = [float(piece.max()) if len(piece) else 0.0 for piece in pieces]

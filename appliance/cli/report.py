@@ -9,11 +9,13 @@ from importlib import resources
 from pathlib import Path
 
 from appliance.audio.files import read_audio, to_mono
+from appliance.cli.clone import examination_of, examination_rows
 from appliance.cli.pictures import spectrogram_png, waveform_svg
 from appliance.contracts import Audio, JsonDict
 from appliance.errors import VoicedError
 from appliance.messages import LANGUAGES, text
 
+FAINT_PEAK = 0.5  # the waveform of a quieter recording is drawn as if its peak were here
 SOUND_TYPES = {".wav": "audio/wav", ".flac": "audio/flac"}
 SWITCH = """
 const root = document.documentElement;
@@ -116,10 +118,12 @@ def _sound(path: Path) -> str:
     except VoicedError as error:  # shown, not hidden: the report is about what really happened
         return f'<p class="bad">{escape(str(error))}</p>'
     audio = Audio(to_mono(decoded.samples), decoded.sample_rate)
+    peak = float(abs(audio.samples).max(initial=0.0))
+    wave = waveform_svg(audio, gain=FAINT_PEAK / peak if 0 < peak < FAINT_PEAK else 1.0)
     picture = base64.b64encode(spectrogram_png(audio)).decode()
     source = f"data:{SOUND_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
     return (
-        f'<div class="sound">{waveform_svg(audio)}<img alt="" src="data:image/png;base64,{picture}">'
+        f'<div class="sound">{wave}<img alt="" src="data:image/png;base64,{picture}">'
         f'<audio controls preload="metadata" src="{source}"></audio></div>'
     )
 
@@ -140,9 +144,11 @@ def _recording(record: JsonDict, folder: Path) -> str:
     ]
     notes = "".join(f"<p>! {escape(str(note.get('message')))}</p>" for note in row["report"].get("warnings") or [])
     label = both("label", source=row["transcript_source"], language=row["language"])
+    error = record["label_error"]
+    checked = "" if error is None else f'<p class="soft">{both("label_error", share=error)}</p>'
     return (
         f'<div class="card"><p class="good">{both("accepted")}</p>{notes}{_sound(folder / "audio" / "recording.flac")}'
-        f"<p><b>{label}</b> {escape(row['transcript'])}</p></div>"
+        f"<p><b>{label}</b> {escape(row['transcript'])}</p>{checked}</div>"
         f'<div class="card scroll">{_table(("measure", "value"), figures)}</div>'
     )
 
@@ -175,12 +181,22 @@ def _examination(record: JsonDict) -> str:
         return ""
     if job.get("error"):
         return f'<div class="card bad">{escape(str(job["error"].get("message") or job["error"].get("code")))}</div>'
-    from appliance.cli.clone import examination_rows
-
     in_each = [examination_rows(job, language) for language in LANGUAGES]
     rows = [[_spans(cells) for cells in zip(*versions, strict=True)] for versions in zip(*in_each, strict=True)]
     table = _table(("measure", "before", "after", "better"), rows)
-    return f'<div class="card scroll"><p>{both("clone_says")}</p>{table}</div>'
+    passed = job["result"]["passed"]
+    verdict = f'<p class="{"good" if passed else "bad"}">{both("passed" if passed else "not_passed")}</p>'
+    facts = both("clone_facts", **{"steps": "–", **job["result"]["adaptation"]}, base=job["result"]["base"])
+    return (
+        f'<div class="card scroll">{verdict}{_reasons(job)}<p>{both("clone_says")}</p>{table}'
+        f'<p class="soft">{facts}</p></div>'
+    )
+
+
+def _reasons(job: JsonDict) -> str:
+    rows = examination_of(job).get("reasons") or []
+    said = ([text(f"{row['code']}.message", language, **row["measured"]) for language in LANGUAGES] for row in rows)
+    return "".join(f"<p>! {_spans(sentences)}</p>" for sentences in said)
 
 
 def _box(record: JsonDict) -> str:
