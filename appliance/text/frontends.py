@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from appliance.contracts import TextFrontend, Utterance, WordSpan
 from appliance.errors import InvalidInput, Unavailable
 from appliance.text.cleaning import clean_text
+from appliance.text.gpt_sovits_symbols import GPT_SOVITS_SYMBOLS
 
 KOKORO = "kokoro"
 
@@ -22,6 +23,7 @@ SYMBOLS: dict[str, frozenset[str]] = {
         "ɑɐɒæβɔɕçɖðʤəɚɛɜɟɡɥɨɪʝɯɰŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔ"
         "ˈˌːʰʲ↓→↗↘ᵻ"
     ),
+    **{name: frozenset(symbols) for name, symbols in GPT_SOVITS_SYMBOLS.items()},
 }
 
 
