@@ -16,7 +16,7 @@ UNKNOWN = "UNK"
 MARKS = frozenset("!?…,.-")
 _PAUSES = "_ SP SP2 SP3 UNK"
 
-# Mandarin: AA, EE, OO stand where a syllable has no initial; E and En are the finals of ye and yuan, i0 and ir of si, shi
+# Mandarin: AA, EE, OO stand where there is no initial; E and En are the finals of ye and yuan, i0 and ir of si, shi
 _PINYIN_INITIALS = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh"
 _PINYIN_FINALS = (
     "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo "
