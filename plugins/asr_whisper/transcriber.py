@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,10 @@ MODEL_RATE = 16_000  # Hz
 BEAMS = 5
 MAX_TOKENS_PER_S = 12.0  # fast speech needs about 6; more is the decoder talking to itself
 SPARE_TOKENS = 24
-PROMPTS = {"zh": "以下是普通话的句子，使用简体中文。"}  # without it Whisper often writes traditional characters
+PROMPTS = {"zh": "以下是普通话的句子，使用简体中文。"}  # without it Whisper mostly writes traditional characters
+HAN = "\u3400-\u4dbf\u4e00-\u9fff"
+HALF_WIDTH = re.compile(rf"(?<=[{HAN}])[,?!:;] ?")  # after a Chinese character
+FULL_WIDTH = str.maketrans({",": "，", "?": "？", "!": "！", ":": "：", ";": "；", " ": ""})
 
 
 class WhisperTranscriber(Transcriber):
@@ -99,4 +103,15 @@ def _join(segments: Iterable[Any], language: str) -> Transcript:
         log_probability += segment.avg_logprob * len(segment.tokens)
         tokens += len(segment.tokens)
     confidence = math.exp(log_probability / tokens) if tokens else 0.0
-    return Transcript("".join(texts).strip(), language, min(1.0, confidence))
+    text = "".join(texts).strip()
+    return Transcript(_as_written_in_china(text) if language == "zh" else text, language, min(1.0, confidence))
+
+
+def _as_written_in_china(text: str) -> str:
+    """Simplified characters and full-width punctuation; the prompt asks for both, and is not always heard."""
+    wide = HALF_WIDTH.sub(lambda mark: mark.group().translate(FULL_WIDTH), text)
+    if importlib.util.find_spec("opencc") is None:
+        return wide
+    import opencc
+
+    return str(opencc.OpenCC("t2s").convert(wide))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from appliance_plugins.asr_whisper import weights
-from appliance_plugins.asr_whisper.transcriber import WhisperTranscriber
+from appliance_plugins.asr_whisper.transcriber import WhisperTranscriber, _as_written_in_china
 
 from appliance.audio import files
 from appliance.audio.transcripts import word_error_rate
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 BECKETT = ROOT / "tests" / "data" / "beckett.flac"
 BECKETT_WORDS = "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better."
 TWO_CITIES = ROOT / "appliance" / "data" / "demo" / "two_cities.flac"
-TWO_CITIES_WORDS = "It was the best of times, it was the worst of times, it was the age of wisdom"
+TWO_CITIES_WORDS = "It was the best of times, it was the worst of times"
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_reader_is_written_down_word_by_word_with_the_language_found(
 
 def test_any_sample_rate_will_do(whisper: WhisperTranscriber) -> None:
     sound = files.mono_at(files.read_audio(TWO_CITIES), 48_000)
-    transcript = whisper.transcribe(Audio(sound.samples[: int(8.5 * 48_000)], 48_000), "en")
-    heard = " ".join(transcript.text.split()[:18])
+    transcript = whisper.transcribe(Audio(sound.samples[: 4 * 48_000], 48_000), "en")
+    heard = " ".join(transcript.text.split()[:12])
     assert word_error_rate(TWO_CITIES_WORDS, heard) <= 0.1
 
 
@@ -57,6 +57,12 @@ def test_nothing_is_invented_where_nobody_speaks(whisper: WhisperTranscriber) ->
     for sound in (Audio(hiss, 16_000), Audio(hum, 24_000), Audio(hiss * 0, 16_000), Audio(hiss[:50], 16_000)):
         assert whisper.transcribe(sound, "en").text == ""
     assert whisper.transcribe(Audio(np.zeros(0, np.float32), 16_000)).text == ""
+
+
+def test_chinese_comes_in_simplified_characters_and_full_width_marks() -> None:
+    pytest.importorskip("opencc")
+    assert _as_written_in_china("歡迎光臨, 今天蘋果打八折!") == "欢迎光临，今天苹果打八折！"
+    assert _as_written_in_china("请打开Wi-Fi, 价格3,500元") == "请打开Wi-Fi, 价格3,500元"
 
 
 def test_unknown_language_and_use_before_loading_are_refused(whisper: WhisperTranscriber, beckett: Audio) -> None:
@@ -103,7 +109,7 @@ def watch(event, arguments):
         raise AssertionError(event)
 sys.addaudithook(watch)
 from pathlib import Path
-from appliance_plugins.asr_whisper.transcriber import WhisperTranscriber
+from appliance_plugins.asr_whisper.transcriber import WhisperTranscriber, _as_written_in_china
 from appliance.audio import files
 transcriber = WhisperTranscriber()
 transcriber.load(1, Path({str(tmp_path)!r}))
