@@ -206,9 +206,9 @@ def _decode_with_pyav(stream: BinaryIO, kind: str, max_duration_s: float) -> tup
         raise UnsupportedMedia("audio_codec_missing", detected=kind) from error
     try:
         with av.open(stream, mode="r", metadata_errors="ignore") as container:
-            if not container.streams.audio:
+            track = next(iter(container.streams.audio), None)
+            if track is None or track.codec_context is None:  # no sound in it, or in a coding nobody knows
                 raise UnsupportedMedia("audio_unreadable", bytes=0, detected=kind)
-            track = container.streams.audio[0]
             rate, channels = int(track.codec_context.sample_rate), int(track.codec_context.channels)
             _require_sane_header(rate, channels)
             limit, grace = _frame_limit(max_duration_s, rate, channels), int(LENGTH_GRACE_S * rate)
