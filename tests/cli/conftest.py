@@ -36,7 +36,7 @@ def run_voiced(*words: str, **environment: str) -> Outcome:
         text=True,
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
-        timeout=100,
+        timeout=200,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

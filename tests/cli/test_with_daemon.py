@@ -142,6 +142,7 @@ def test_a_second_daemon_on_the_same_state_is_refused(tones, voiced):
     assert "[state_dir_locked]" in outcome.err
 
 
+@pytest.mark.timeout(240)  # starts a daemon and two recognisers
 def test_the_demo_reports_what_failed(tmp_path, voiced):
     """With an engine that speaks but cannot clone, every other step still happens, and the report says so."""
     with socket.socket() as taken:
