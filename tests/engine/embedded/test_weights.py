@@ -66,12 +66,20 @@ def test_durations_pitch_and_energy_agree(sessions, spoken) -> None:  # type: ig
     assert np.median(np.abs(np.log2(theirs["f0"][0, :n] / features.f0_hz[0, :n].numpy()))[voiced]) < 0.05
 
 
-def test_waveform_agrees_when_features_and_noise_are_the_same(network, sessions, spoken) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("moved", [0.0, 0.1])
+def test_waveform_agrees_also_with_other_biases(network, sessions, spoken, moved: float) -> None:  # type: ignore[no-untyped-def]
+    """`moved` stands for a clone: the graph takes other AdaIN biases for one run, the twin has them set."""
     _, style, features = spoken
+    names = adaptable_names(network)
+    kept = {name: value.clone() for name, value in network.state_dict().items() if name in names}
+    torch.manual_seed(1)
+    other = {name: value + moved * torch.randn_like(value) for name, value in kept.items()}
+    network.load_state_dict(other, strict=False)
     noise = make_noise(features.f0_hz.numpy(), np.random.default_rng(0))
     with torch.no_grad():
         ours = network.decode(features, style[:, :128], torch.from_numpy(noise))[0].numpy()
-    feeds = {
+    network.load_state_dict(kept, strict=False)
+    feeds = {graph_name(name): value.numpy() for name, value in other.items()} | {
         "features": features.phones.numpy(),
         "f0": features.f0_hz.numpy(),
         "energy": features.energy.numpy(),
