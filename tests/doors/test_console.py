@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 from open_box import TEXT, open_box, wav
 
+from appliance.voices.records import NewVersion
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := Path("/usr/bin") / name).exists()), None)
@@ -114,6 +116,18 @@ async def test_a_bad_recording_is_answered_with_what_to_do_and_a_live_one_is_sen
     await page.wait_for_function("() => document.getElementById('record-time').textContent === '0:01'")
     await page.click("#record")
     await page.wait_for_function(f"() => document.querySelectorAll('#recordings > li').length === {before + 1}")
+    assert visited.troubles == []
+
+
+async def test_a_version_that_waits_for_a_person_is_put_to_use_by_one(visit, box):
+    await box.services.registry.add_version("main", "sine-550", NewVersion("sine", settings={"hz": 551}))
+    visited = await visit()
+    page = visited.page
+    await ready(page)
+    row = page.locator("#voice-list > li", has_text="sine-550")
+    await row.get_by_text("Use version 2").click()
+    await row.get_by_text("version 2", exact=True).wait_for()
+    assert (await box.services.registry.get_voice("main", "sine-550")).current == 2
     assert visited.troubles == []
 
 

@@ -26,7 +26,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: `client` tells callers apart when load is shared out (an address, with the fingerprint of a token if it sent one)."""
+    """Who asks. `client` tells callers apart when load is shared out: an address, and which token came from it."""
 
     tenant: str
     client: str

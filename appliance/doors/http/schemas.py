@@ -146,7 +146,8 @@ class VoiceTold(Told):
     gender: str
     languages: list[str]
     created_at: str
-    current: int | None = Field(description="the version that `speaker=id` means now")
+    current: int | None = Field(description="the version that `speaker=id` means now; null: none yet")
+    latest: int | None = Field(description="the highest version number there is")
 
 
 class VersionTold(Told):

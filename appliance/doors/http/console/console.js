@@ -107,11 +107,19 @@ async function showVoices() {
 
 function voiceRow(voice) {
   const name = voice.title || voice.id;
-  const say = guarded(({ currentTarget }) => speakText({ text: word("sample"), speaker: voice.id }, currentTarget));
+  const say = guarded(({ currentTarget }) => speakText({ text: word("sample"), speaker: voice.current ? voice.id : `${voice.id}@${voice.latest}` }, currentTarget));
   const detail = [voice.id, ...voice.languages, voice.description].filter(Boolean).join(" · ");
   const state = voice.current ? word("version", { number: voice.current }) : word("notReady");
-  const button = element("button", { type: "button", class: "round", "aria-label": word("play", { name }), onclick: say, disabled: !voice.current }, icon("play"));
-  return element("li", {}, button, what(name, detail), tag(state, voice.current ? "grey" : "bad"));
+  const button = element("button", { type: "button", class: "round", "aria-label": word("play", { name }), onclick: say, disabled: !(voice.current || voice.latest) }, icon("play"));
+  const promote = async () => {
+    await post(`/v1/voices/${voice.id}/promote`, { version: voice.latest });
+    await showVoices();
+  };
+  const isWaiting = voice.latest && voice.latest !== voice.current;
+  const use = isWaiting
+    ? [element("button", { type: "button", class: "small", onclick: guarded(promote) }, word("promote", { number: voice.latest }))]
+    : [];
+  return element("li", {}, button, what(name, detail), tag(state, voice.current ? "grey" : "bad"), ...use);
 }
 
 // ---------------------------------------------------------------- recordings
@@ -142,7 +150,7 @@ function showRecordings() {
   const chosen = [...recordings.values()].filter((entry) => entry.isChosen);
   $("clone-form").hidden = ![...recordings.values()].some((entry) => entry.row.accepted);
   const seconds = chosen.reduce((sum, { row }) => sum + row.duration_s, 0);
-  if (chosen.length) $("clone-state").textContent = word("chosen", { seconds: seconds.toFixed(0) });
+  $("clone-state").textContent = chosen.length ? word("chosen", { seconds: seconds.toFixed(0) }) : "";
 }
 
 function recordingRow(id, entry) {
@@ -161,7 +169,8 @@ function recordingRow(id, entry) {
     : null;
   const reasons = (row.report.reasons || []).map((reason) => element("li", {}, `${reason.message} `, element("span", {}, reason.remedy)));
   const list = reasons.length ? element("ul", { class: "reasons" }, ...reasons) : null;
-  const detail = row.accepted ? `${row.duration_s.toFixed(1)} s · ${row.transcript}` : "";
+  const heard = row.transcript?.length > 120 ? `${row.transcript.slice(0, 120)}…` : row.transcript;
+  const detail = row.accepted ? `${row.duration_s.toFixed(1)} s · ${heard}` : "";
   const bin = element("button", { type: "button", class: "plain small", "aria-label": word("remove", { name: row.filename }), onclick: guarded(drop) }, icon("trash"));
   return element("li", {}, ...(box ? [box] : []), what(row.filename || id, detail), tag(row.accepted ? word("accepted") : word("refused"), row.accepted ? "" : "bad"), bin, ...(list ? [list] : []));
 }
@@ -236,13 +245,16 @@ const watch = guarded(async (id) => {
 function showJob(job) {
   const isLive = ["queued", "running"].includes(job.state);
   const left = isLive && job.eta_s ? word("left", { minutes: Math.max(1, Math.ceil(job.eta_s / 60)) }) : "";
-  const detail = job.error ? `${job.error.message} ${job.error.remedy}` : [isLive ? job.stage_name : "", left].filter(Boolean).join(" · ");
+  const exam = job.result?.exam;
+  const verdict = exam ? word(`exam_${exam.verdict}`) : "";
+  const reasons = (exam?.reasons ?? []).map((reason) => element("li", {}, `${reason.message} `, element("span", {}, reason.remedy)));
+  const detail = job.error ? `${job.error.message} ${job.error.remedy}` : [isLive ? job.stage_name : verdict, left].filter(Boolean).join(" · ");
   const bar = isLive ? element("progress", { max: 1, value: job.fraction, "aria-label": job.spec?.voice ?? job.id }) : null;
   const cancel = isLive
     ? element("button", { type: "button", class: "small", onclick: guarded(() => remove(`/v1/jobs/${job.id}`)) }, word("cancel"))
     : null;
   const kind = { done: "", failed: "bad" }[job.state] ?? "grey";
-  const row = element("li", { id: job.id }, what(job.spec?.title || job.spec?.voice || job.id, detail, bar), tag(word(`state_${job.state}`), kind), ...(cancel ? [cancel] : []));
+  const row = element("li", { id: job.id }, what(job.spec?.title || job.spec?.voice || job.id, detail, bar), tag(word(`state_${job.state}`), kind), ...(cancel ? [cancel] : []), ...(reasons.length ? [element("ul", { class: "reasons" }, ...reasons)] : []));
   const before = $(job.id);
   if (before) before.replaceWith(row);
   else $("jobs").prepend(row);
