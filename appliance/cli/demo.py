@@ -230,6 +230,7 @@ class _Demo:
             error = self.record.job.get("error") or {}
             raise Unavailable(
                 "demo_clone_failed",
+                log=str(self._out / "daemon.log"),
                 state=self.record.job["state"],
                 problem=error.get("message") or error.get("code") or "–",
             )
