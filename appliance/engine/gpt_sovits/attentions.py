@@ -63,10 +63,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, C, T), (B, C, S), mask (B, 1, T, S) -> (B, C, T)."""
-        q, k, v = (
-            self._by_head(part)
-            for part in (self.conv_q(x), self.conv_k(context), self.conv_v(context))
-        )
+        q, k, v = (self._by_head(part) for part in (self.conv_q(x), self.conv_k(context), self.conv_v(context)))
         q = q / math.sqrt(q.shape[-1])
         scores = q @ k.transpose(2, 3)  # (B, H, T, S)
         if self.window is not None:

@@ -64,9 +64,7 @@ class FrameAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, W), mask (B, 1, T) -> (B, T, W)."""
-        q, k, v = (
-            part(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.w_qs, self.w_ks, self.w_vs)
-        )
+        q, k, v = (part(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.w_qs, self.w_ks, self.w_vs))
         scores = q @ k.transpose(2, 3) / self.temperature  # (B, heads, T, T)
         if mask is not None:
             scores = scores.masked_fill(mask.unsqueeze(1) == 0, -math.inf)
