@@ -29,7 +29,7 @@ from appliance.settings import PluginSettings
 
 log = logging.getLogger(__name__)
 
-BUILT_IN = ("appliance.engine.embedded",)  # enter by the same door as everybody else
+BUILT_IN = ("appliance.engine.embedded", "appliance.engine.gpt_sovits")  # enter by the same door as everybody else
 
 
 @dataclass(frozen=True)

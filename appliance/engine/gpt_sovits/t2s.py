@@ -150,8 +150,8 @@ class Block(nn.Module):
         cache.values[layer, :, :, cache.length : end] = v
         mixed = self.self_attn.attend(q, cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end], allowed)
         x = self.norm1(x + mixed)
-        x = self.norm2(x + self.linear2(functional.relu(self.linear1(x))))
-        return x  # (b, t, d)
+        done: Tensor = self.norm2(x + self.linear2(functional.relu(self.linear1(x))))
+        return done  # (b, t, d)
 
 
 class Stack(nn.Module):

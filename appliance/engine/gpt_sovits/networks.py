@@ -1,0 +1,85 @@
+"""The networks in memory: a file is loaded once, however many voices are made of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from appliance.contracts import JsonDict, VoiceAssets
+from appliance.engine.gpt_sovits.bert import ChineseBert
+from appliance.engine.gpt_sovits.eres2net import SpeakerNet
+from appliance.engine.gpt_sovits.hubert import Hubert
+from appliance.engine.gpt_sovits.sovits import Synthesizer
+from appliance.engine.gpt_sovits.t2s import TextToSemantic
+from appliance.errors import Corrupt, Unavailable
+
+Network = TypeVar("Network")
+
+# How many of each role stay in memory; the least recently used goes first. Two s1 and s2 of official size are 1.2 GB.
+KEPT = {"s1": 2, "s2": 2, "hubert": 1, "bert": 1, "sv": 1}
+TITLES = {
+    "s1": "s1 (text to semantic)",
+    "s2": "s2 (SoVITS)",
+    "hubert": "chinese-hubert-base",
+    "bert": "chinese-roberta-wwm-ext-large",
+    "sv": "ERes2NetV2 (speaker verification)",
+}
+
+
+class Networks:
+    """A shelf of loaded networks. Safe across threads; the networks themselves hold no state of a request."""
+
+    def __init__(self) -> None:
+        self._shelf: OrderedDict[tuple[str, Path], Any] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def s1(self, voice: VoiceAssets) -> TextToSemantic:
+        """Raises Unavailable("model_file_missing"), Corrupt("voice_files_corrupt"); so do the others."""
+        return self._get("s1", voice, TextToSemantic.from_tensors)
+
+    def s2(self, voice: VoiceAssets) -> Synthesizer:
+        return self._get("s2", voice, lambda tensors, config: Synthesizer.from_tensors(tensors, config).folded())
+
+    def hubert(self, voice: VoiceAssets) -> Hubert:
+        return self._get("hubert", voice, Hubert.from_tensors)
+
+    def bert(self, voice: VoiceAssets) -> ChineseBert:
+        return self._get("bert", voice, ChineseBert.from_tensors)
+
+    def speaker(self, voice: VoiceAssets) -> SpeakerNet:
+        return self._get("sv", voice, SpeakerNet.from_tensors)
+
+    def drop(self, *roles: str) -> None:
+        """Forget the networks of `roles`, or all."""
+        with self._turn:
+            for key in [key for key in self._shelf if not roles or key[0] in roles]:
+                del self._shelf[key]
+
+    def _get(self, role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Network]) -> Network:
+        path = voice.files.get(role)
+        if path is None:
+            raise Unavailable("model_file_missing", role=role, title=TITLES[role])
+        with self._turn:
+            found: Network = self._shelf.pop((role, path), None) or _load(role, voice, make)
+            self._shelf[role, path] = found
+            same = [key for key in self._shelf if key[0] == role]
+            for key in same[: -KEPT[role]]:
+                del self._shelf[key]
+        return found
+
+
+def _load(role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Any]) -> Any:
+    config = voice.files.get(f"{role}_config")
+    try:
+        settings: JsonDict = json.loads(config.read_text("utf-8")) if config else {}
+        return make(load_file(voice.files[role]), settings)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise Corrupt("voice_files_corrupt", file=role, reason=str(error)[:300]) from error

@@ -1,0 +1,147 @@
+"""The GPT-SoVITS engine: text -> phones -> speech tokens -> sound, in the voice of a reference clip.
+
+Nothing here imports PyTorch before `load`, so that a box without it can say so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from appliance.contracts import (
+    Audio,
+    AudioChunk,
+    Engine,
+    EngineHost,
+    Probe,
+    SpeakTask,
+    StarterVoice,
+    VoiceAssets,
+)
+from appliance.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from appliance.engine.gpt_sovits.networks import Networks
+    from appliance.engine.gpt_sovits.reading import Reader
+    from appliance.engine.gpt_sovits.voice import PreparedVoice
+
+SAMPLE_RATE = 32_000
+LANGUAGES = ("zh", "en", "ja", "ko", "yue")
+SPEED_RANGE = (0.5, 2.0)
+LIBRARIES = ("torch", "safetensors")
+PREPARED_VOICES = 64  # a few hundred kilobytes each
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """All that `load` makes; one reference, so that closing cannot leave half of it."""
+
+    host: EngineHost
+    networks: Networks
+
+
+class GptSovitsEngine(Engine):
+    """Speaks with imported official weights; a network is loaded when the first voice that needs it speaks.
+
+    Equal tasks give equal samples, whoever else speaks at the same time: all noise comes from generators seeded by the
+    task, and the networks hold nothing between calls.
+    """
+
+    name = "gpt_sovits"
+    sample_rate = SAMPLE_RATE
+    languages = LANGUAGES
+
+    def __init__(self) -> None:
+        self._loaded: _Loaded | None = None
+        self._voices: OrderedDict[str, PreparedVoice] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def probe(self) -> Probe:
+        """Whether PyTorch is installed; weights belong to voices, not to the engine."""
+        missing = [name for name in LIBRARIES if find_spec(name) is None]
+        if missing:
+            return Probe(usable=False, reason=f"not installed: {', '.join(missing)}; pip install 'voiced[clone]'")
+        return Probe(usable=True)
+
+    def starter_voices(self) -> tuple[StarterVoice, ...]:
+        """None: voices are made of weights that the operator imports."""
+        return ()
+
+    def load(self, host: EngineHost) -> None:
+        """Import PyTorch. Idempotent. Raises Unavailable("gpt_sovits_library_missing")."""
+        found = self.probe()
+        if not found.usable:
+            raise Unavailable("gpt_sovits_library_missing", reason=found.reason)
+        import torch
+
+        from appliance.engine.gpt_sovits.networks import Networks
+
+        with self._turn:
+            if self._loaded is None:
+                torch.set_num_threads(host.threads)
+                self._loaded = _Loaded(host, Networks())
+
+    def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
+        """Speak one clause; `timings` of the last chunk has prepare, frontend, tokens and sound in ms.
+
+        Raises what `Engine.speak` says, and for the voice Unavailable("model_file_missing"),
+        InvalidInput("reference_…"), Conflict("models_do_not_pair"), Corrupt("voice_files_corrupt").
+        """
+        loaded = self._loaded
+        if loaded is None:
+            raise Unavailable("engine_not_loaded", engine=self.name)
+        if not SPEED_RANGE[0] <= task.speed <= SPEED_RANGE[1]:
+            raise InvalidInput("speed_out_of_range", speed=task.speed, lowest=SPEED_RANGE[0], highest=SPEED_RANGE[1])
+        from appliance.engine.gpt_sovits import speaking
+
+        clock = speaking.Clock()
+        with clock.time("prepare"):
+            reader = self._reader(task.voice, loaded)
+            voice = self._voice(task.voice, loaded.networks, reader)
+        with clock.time("frontend"):
+            pieces = [reader.read(piece, task.language) for piece in speaking.cut_pieces(task.text, task.language)]
+        speaker = speaking.Speaker(
+            loaded.networks.s1(task.voice), loaded.networks.s2(task.voice), voice, task.speed, cancelled, clock
+        )
+        noise = speaking.RequestNoise(task.seed)
+        for number, piece in enumerate(pieces, start=1):
+            for samples, is_last in speaker.speak(piece, noise):
+                timings = clock.milliseconds() if is_last and number == len(pieces) else {}
+                yield AudioChunk(Audio(samples, SAMPLE_RATE), timings)
+
+    def close(self) -> None:
+        with self._turn:
+            self._loaded = None
+            self._voices.clear()
+
+    def _reader(self, voice: VoiceAssets, loaded: _Loaded) -> Reader:
+        from appliance.engine.gpt_sovits.reading import Reader
+        from appliance.engine.gpt_sovits.voice import inventory_of
+
+        networks = loaded.networks
+        return Reader(loaded.host.frontends, inventory_of(networks.s2(voice)), partial(networks.bert, voice))
+
+    def _voice(self, assets: VoiceAssets, networks: Networks, reader: Reader) -> PreparedVoice:
+        """The voice behind `assets.key`: prepared once, then from the cache of the last used ones.
+
+        Two threads may prepare the same voice at once; both get the same numbers.
+        """
+        from appliance.engine.gpt_sovits.voice import prepare_voice
+
+        with self._turn:
+            found = self._voices.pop(assets.key, None)
+            if found is not None:
+                self._voices[assets.key] = found
+                return found
+        prepared = prepare_voice(assets, networks, reader)
+        networks.drop("hubert", "sv")  # only references are listened to
+        with self._turn:
+            self._voices[assets.key] = prepared
+            while len(self._voices) > PREPARED_VOICES:
+                self._voices.popitem(last=False)
+        return prepared

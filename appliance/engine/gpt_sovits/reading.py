@@ -1,0 +1,86 @@
+"""Text -> what both networks take: phone ids, and for Chinese the BERT features beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from appliance.contracts import TextFrontend, Utterance
+from appliance.engine.gpt_sovits.bert import ChineseBert
+from appliance.engine.gpt_sovits.t2s import BERT_WIDTH
+from appliance.errors import InvalidInput, Unavailable
+from appliance.text.gpt_sovits_symbols import phone_ids
+
+FEWEST_PHONES = 6  # a shorter piece is read again with a pause before it: the networks swallow it otherwise
+SPLITTERS = frozenset("，。？！,.?!~:：—…")
+FEWEST_CHARACTERS = 4  # a first clause that is shorter gets a full stop before it, for the same reason
+BERT_LANGUAGE = "zh"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One piece of text, read."""
+
+    phones: Tensor  # (n,) ids
+    bert: Tensor  # (1024, n), zeros where the text is not Chinese
+
+    @classmethod
+    def nothing(cls) -> Reading:
+        return cls(torch.zeros(0, dtype=torch.long), torch.zeros(BERT_WIDTH, 0))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reading takes; `bert` is asked for only when there is Chinese."""
+
+    frontends: Mapping[str, TextFrontend]
+    inventory: str  # "gpt_sovits_v1" | "gpt_sovits_v2"
+    split: Callable[[str, str], Sequence[tuple[str, str]]]  # (text, language) -> runs of (language, text)
+    bert: Callable[[], ChineseBert]
+
+    def read(self, text: str, language: str) -> Reading:
+        """Read one piece. Raises InvalidInput("text_not_speakable"), Unavailable("frontend_missing")."""
+        reading = self._read_once(text, language)
+        if len(reading.phones) < FEWEST_PHONES:
+            reading = self._read_once("." + text, language)
+        return reading
+
+    def _read_once(self, text: str, language: str) -> Reading:
+        utterances = [self._analyse(code, run) for code, run in self.split(text, language)]
+        if not any(utterance.phones for utterance in utterances):
+            raise InvalidInput("text_not_speakable", text=text[:40])
+        phones = [phone for utterance in utterances for phone in utterance.phones]
+        features = [self._features(utterance) for utterance in utterances]
+        ids = torch.tensor(phone_ids(phones, self.inventory), dtype=torch.long)
+        return Reading(ids, torch.cat(features, dim=1))
+
+    def _analyse(self, language: str, run: str) -> Utterance:
+        frontend = self.frontends.get(language)
+        if frontend is None or self.inventory not in frontend.inventories:
+            raise Unavailable("frontend_missing", language=language)
+        return frontend.analyse(run, self.inventory)
+
+    def _features(self, utterance: Utterance) -> Tensor:
+        if utterance.language != BERT_LANGUAGE or not utterance.phones:
+            return torch.zeros(BERT_WIDTH, len(utterance.phones))
+        word2ph = [span.end - span.start for span in utterance.words]
+        return self.bert().phone_features(utterance.normalized, word2ph)
+
+
+def close_sentence(text: str, language: str) -> str:
+    """With a mark at its end: without one the networks do not know that the sentence is over."""
+    text = text.replace("\n", " ").strip()
+    return text if text[-1:] in SPLITTERS else text + full_stop(language)
+
+
+def open_sentence(text: str, language: str) -> str:
+    """With a full stop before a very short first clause, whose beginning would be swallowed."""
+    first = next((index for index, character in enumerate(text) if character in SPLITTERS), len(text))
+    return full_stop(language) + text if 0 < first < FEWEST_CHARACTERS else text
+
+
+def full_stop(language: str) -> str:
+    return "." if language == "en" else "。"
