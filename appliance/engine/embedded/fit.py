@@ -44,12 +44,12 @@ class FitSettings:
     lessons: int = 24  # sentences, of those that `adapt.LESSONS` holds
     speaker_weight: float = 3.0
     content_weight: float = 1.0
-    colour_weight: float = 0.3
-    texture_weight: float = 0.3
+    colour_weight: float = 0.6
+    texture_weight: float = 0.6
     states_weight: float = 2.0
     style_weight: float = 0.5
-    style_rate: float = 1e-2
-    bias_rate: float = 2e-3
+    style_rate: float = 2e-2
+    bias_rate: float = 4e-3
     warm_up: int = 5  # steps
     averaging: float = 0.9  # of the weights over the last steps
     checkpoint_every: int = 15  # steps
