@@ -46,17 +46,17 @@ class ChannelNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Dot-product attention by 1x1 convolutions; with a window also relative terms, shared by the heads.
+    """Dot-product attention by 1x1 convolutions; with a window above 0 also relative terms, shared by the heads.
 
     score_ij = (k_j + E_k[j - i]) · q_i / sqrt(D),  out_i = sum_j p_ij (v_j + E_v[j - i]),  E = 0 beyond the window.
     """
 
-    def __init__(self, channels: int, heads: int, window: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, heads: int, window: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.window = heads, window
         self.conv_q, self.conv_k, self.conv_v, self.conv_o = (nn.Conv1d(channels, channels, 1) for _ in range(4))
         self.drop = nn.Dropout(dropout)
-        if window is not None:
+        if window:
             rows, width = 2 * window + 1, channels // heads
             self.emb_rel_k = nn.Parameter(torch.randn(1, rows, width) * width**-0.5)
             self.emb_rel_v = nn.Parameter(torch.randn(1, rows, width) * width**-0.5)
@@ -66,13 +66,13 @@ class Attention(nn.Module):
         q, k, v = (self._by_head(part) for part in (self.conv_q(x), self.conv_k(context), self.conv_v(context)))
         q = q / math.sqrt(q.shape[-1])
         scores = q @ k.transpose(2, 3)  # (B, H, T, S)
-        if self.window is not None:
+        if self.window:
             scores = scores + self._spread(q @ self.emb_rel_k[0].T)
         if mask is not None:
             scores = scores.masked_fill(mask == 0, MASKED_SCORE)
         weights = self.drop(torch.softmax(scores, dim=3))
         out = weights @ v  # (B, H, T, D)
-        if self.window is not None:
+        if self.window:
             out = out + self._near(weights) @ self.emb_rel_v[0]
         return self.conv_o(out.transpose(2, 3).flatten(1, 2))
 
@@ -81,7 +81,6 @@ class Attention(nn.Module):
 
     def _spread(self, by_distance: Tensor) -> Tensor:
         """(B, H, T, 2w + 1) by distance -> (B, H, T, T) by position, zero beyond the window."""
-        assert self.window is not None
         length = by_distance.shape[2]
         at = torch.arange(length, device=by_distance.device)
         distance = at[None, :] - at[:, None]  # (T, T)
@@ -90,7 +89,6 @@ class Attention(nn.Module):
 
     def _near(self, weights: Tensor) -> Tensor:
         """(B, H, T, T) by position -> (B, H, T, 2w + 1) by distance."""
-        assert self.window is not None
         length, rows = weights.shape[2], 2 * self.window + 1
         at = torch.arange(length, device=weights.device)[:, None] + torch.arange(rows, device=weights.device)
         return F.pad(weights, (self.window, self.window)).gather(3, at.expand(*weights.shape[:2], -1, -1))

@@ -8,6 +8,7 @@ Names follow the official `s2D*.pth`. Axes: B batch, C channels, S samples.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F  # noqa: N812
@@ -51,7 +52,7 @@ class PeriodJudge(nn.Module):
     def __init__(self, period: int) -> None:
         super().__init__()
         self.period = period
-        pairs = list(zip(WIDTHS[:-1], WIDTHS[1:], strict=True))
+        pairs = list(pairwise(WIDTHS))
         self.convs = nn.ModuleList(
             NormedConv2d(inside, outside, (5, 1), stride=(1 if i + 1 == len(pairs) else 3, 1), padding=(2, 0))
             for i, (inside, outside) in enumerate(pairs)

@@ -61,9 +61,9 @@ def finish_piece(samples: Samples, sample_rate: int, pause_s: float = PAUSE_S) -
 
 def in_text_order(done: Sequence[Sequence[Samples]], order: Sequence[Sequence[int]]) -> Samples:
     """Finished pieces per batch, with the indices that `batches` gave -> one waveform in the order of the text."""
-    by_index = {
-        i: piece for pieces, indices in zip(done, order, strict=True) for i, piece in zip(indices, pieces, strict=True)
-    }
+    by_index: dict[int, Samples] = {}
+    for indices, pieces in zip(order, done, strict=True):
+        by_index.update(zip(indices, pieces, strict=True))
     if not by_index:
         return np.zeros(0, np.float32)
     return np.concatenate([by_index[i] for i in sorted(by_index)])
@@ -71,7 +71,7 @@ def in_text_order(done: Sequence[Sequence[Samples]], order: Sequence[Sequence[in
 
 def to_int16(samples: Samples) -> NDArray[np.int16]:
     """Toward zero, as upstream; but +1.0 becomes 32767, where upstream's wraps around to a click."""
-    return np.clip(np.trunc(samples * np.float32(32768.0)), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.trunc(samples * np.float32(32768.0)), -32768, 32767), np.int16)
 
 
 # ---------------------------------------------------------------- joining overlapping fragments
@@ -113,9 +113,8 @@ class Sola:
         lead, tail = held[: len(held) - overlap], held[len(held) - overlap :]
         shifted = fragment[self._best_shift(tail, fragment) :]
         angle = np.arange(overlap, dtype=np.float32) * np.float32(np.pi / (2 * overlap))
-        mixed = shifted[:overlap] * np.square(np.sin(angle)) + tail * np.square(
-            np.cos(angle)
-        )  # halves of a Hann window
+        rising, falling = np.square(np.sin(angle)), np.square(np.cos(angle))  # the halves of a Hann window
+        mixed = shifted[:overlap] * rising + tail * falling
         return np.concatenate([lead, mixed, shifted[overlap:]]).astype(np.float32, copy=False)
 
     def _best_shift(self, tail: Samples, fragment: Samples) -> int:

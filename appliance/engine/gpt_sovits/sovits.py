@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class SynthesizerConfig:
 
     def fitted(self, shapes: Shapes) -> SynthesizerConfig:
         """These sizes, corrected by what the tensors show."""
-        seen = {field: shapes[name][axis] for field, (name, axis) in _SEEN_IN.items() if name in shapes}
+        seen: dict[str, Any] = {field: shapes[name][axis] for field, (name, axis) in _SEEN_IN.items() if name in shapes}
         rows = shapes.get("enc_p.encoder_text.attn_layers.0.emb_rel_k")
         if rows is not None:
             seen |= {"window": rows[1] // 2, "n_heads": seen["hidden_channels"] // rows[2]}
@@ -160,9 +160,7 @@ class Quantizer(nn.Module):
 
     @property
     def codebook(self) -> Codebook:
-        found = self.get_submodule("vq.layers.0._codebook")
-        assert isinstance(found, Codebook)
-        return found
+        return cast(Codebook, self.get_submodule("vq.layers.0._codebook"))
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, width, Y) -> (B, 1, Y) ids."""
@@ -229,15 +227,18 @@ class Synthesizer(nn.Module):
     def from_tensors(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Synthesizer:
         """The network with its weights in float32, in evaluation mode, not folded.
 
+        Tensors that are float32 already are not copied: they belong to the network from then on.
+
         Raises Corrupt("s2_tensors_wrong") naming tensors that are missing, left over or of the wrong shape.
         """
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        network = cls(SynthesizerConfig.from_dict(config, shapes))
+        with torch.device("meta"):  # no time is spent on first weights that are thrown away
+            network = cls(SynthesizerConfig.from_dict(config, shapes))
         wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         if wrong:
             raise Corrupt("s2_tensors_wrong", count=len(wrong), first=wrong[0])
-        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         return network.eval()
 
     def folded(self) -> Synthesizer:
@@ -300,7 +301,7 @@ class Synthesizer(nn.Module):
 
     @torch.inference_mode()
     def voice(self, features: Tensor, ge: Tensor, noise: Tensor | None) -> Tensor:
-        """The part that sees only its neighbourhood: features (1, hidden, T), noise (1, inter, >= T) -> (1, 1, 640 T)."""
+        """The part that sees only its neighbourhood: (1, hidden, T), noise (1, inter, >= T) -> (1, 1, 640 T)."""
         mean, log_deviation = self.enc_p.project(features)
         if noise is not None:
             mean = mean + noise[:, :, : mean.shape[2]] * torch.exp(log_deviation) * NOISE_SCALE
