@@ -64,6 +64,11 @@ def test_count_of_numbers(version: str) -> None:
         assert sum(weight.numel() for weight in Synthesizer(sizes).state_dict().values()) == NUMBERS[version]
 
 
+def test_sizes_of_v1() -> None:
+    sizes = SynthesizerConfig.from_dict({"model": {"version": "v1", "n_layers_q": 3, "gin_channels": 512}})
+    assert (sizes.symbols, sizes.style_bins, sizes.is_pro) == (322, 1025, False)
+
+
 def test_codes(full: Full) -> None:
     assert full.network.encode_codes(tensor(full.arrays["ssl"])).tolist() == full.arrays["codes"].tolist()
 
