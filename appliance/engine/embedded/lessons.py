@@ -36,7 +36,7 @@ from appliance.engine.embedded.voice import VOICED_FLOOR_HZ, EmbeddedVoice, F0Wa
 from appliance.errors import Unavailable
 
 TIMBRE_ROW = 60  # the row of a pack whose timbre a clone starts from: that of a sentence of middle length
-# How far the liveliness of the pitch may be changed. Never less than the starter's: a reader's flat English would flatten
+# How far the liveliness of the pitch may be changed. Never below the starter's: a reader's flat English would flatten
 # the tones of Chinese as well (measured: 17 % instead of 15 % of syllables misheard).
 SCALE_RANGE = (1.0, 1.25)
 FAR_SEMITONES = 7.0  # a starter this much further in pitch than the nearest is not auditioned
