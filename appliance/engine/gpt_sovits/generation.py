@@ -14,6 +14,13 @@ from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic
 TOKENS_PER_SECOND = 25
 MOST_TOKENS = 1500  # one minute
 FEWEST_TOKENS = 11  # no answer ends before
+SLOWEST_PHONES_PER_SECOND = 3  # clips with slower speech were left out of training
+GRACE_TOKENS = 25  # for a pause at the start or the end
+
+
+def most_tokens(phones: int) -> int:
+    """Tokens that a text of `phones` can take at the slowest speech; what goes on longer has lost its way."""
+    return min(MOST_TOKENS, GRACE_TOKENS + phones * TOKENS_PER_SECOND // SLOWEST_PHONES_PER_SECOND)
 
 
 @dataclass

@@ -104,7 +104,8 @@ class GptSovitsEngine(Engine):
             reader = self._reader(task.voice, loaded)
             voice = self._voice(task.voice, loaded.networks, reader)
         with clock.time("frontend"):
-            pieces = [reader.read(piece, task.language) for piece in speaking.cut_pieces(task.text, task.language)]
+            cut = speaking.cut_pieces(task.text, task.language, voice.settings.cut_method)
+            pieces = [reader.read(piece, task.language) for piece in cut]
         speaker = speaking.Speaker(
             loaded.networks.s1(task.voice), loaded.networks.s2(task.voice), voice, task.speed, cancelled, clock
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,11 @@ from appliance.contracts import TextFrontend, Utterance
 from appliance.engine.gpt_sovits.bert import ChineseBert
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH
 from appliance.errors import InvalidInput, Unavailable
+from appliance.text.cutting import SPLITTERS
 from appliance.text.gpt_sovits_symbols import phone_ids
+from appliance.text.segments import split_request
 
 FEWEST_PHONES = 6  # a shorter piece is read again with a pause before it: the networks swallow it otherwise
-SPLITTERS = frozenset("，。？！,.?!~:：—…")
-FEWEST_CHARACTERS = 4  # a first clause that is shorter gets a full stop before it, for the same reason
 BERT_LANGUAGE = "zh"
 
 
@@ -38,18 +38,20 @@ class Reader:
 
     frontends: Mapping[str, TextFrontend]
     inventory: str  # "gpt_sovits_v1" | "gpt_sovits_v2"
-    split: Callable[[str, str], Sequence[tuple[str, str]]]  # (text, language) -> runs of (language, text)
     bert: Callable[[], ChineseBert]
 
     def read(self, text: str, language: str) -> Reading:
-        """Read one piece. Raises InvalidInput("text_not_speakable"), Unavailable("frontend_missing")."""
+        """Read one piece in a language of `segments.CODES`.
+
+        Raises InvalidInput (text_not_speakable, language_code_unknown), Unavailable("frontend_missing").
+        """
         reading = self._read_once(text, language)
         if len(reading.phones) < FEWEST_PHONES:
             reading = self._read_once("." + text, language)
         return reading
 
     def _read_once(self, text: str, language: str) -> Reading:
-        utterances = [self._analyse(code, run) for code, run in self.split(text, language)]
+        utterances = [self._analyse(code, run) for code, run in split_request(text, language)]
         if not any(utterance.phones for utterance in utterances):
             raise InvalidInput("text_not_speakable", text=text[:40])
         phones = [phone for utterance in utterances for phone in utterance.phones]
@@ -71,16 +73,6 @@ class Reader:
 
 
 def close_sentence(text: str, language: str) -> str:
-    """With a mark at its end: without one the networks do not know that the sentence is over."""
-    text = text.replace("\n", " ").strip()
-    return text if text[-1:] in SPLITTERS else text + full_stop(language)
-
-
-def open_sentence(text: str, language: str) -> str:
-    """With a full stop before a very short first clause, whose beginning would be swallowed."""
-    first = next((index for index, character in enumerate(text) if character in SPLITTERS), len(text))
-    return full_stop(language) + text if 0 < first < FEWEST_CHARACTERS else text
-
-
-def full_stop(language: str) -> str:
-    return "." if language == "en" else "。"
+    """On one line, with a mark at its end: without one the networks do not know that the sentence is over."""
+    text = text.replace("\n", "").strip()
+    return text if text[-1:] in SPLITTERS else text + ("." if language == "en" else "。")

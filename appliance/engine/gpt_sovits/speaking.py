@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from appliance.contracts import Samples
-from appliance.engine.gpt_sovits.generation import generate_tokens
-from appliance.engine.gpt_sovits.reading import Reading, close_sentence, open_sentence
+from appliance.engine.gpt_sovits.generation import generate_tokens, most_tokens
+from appliance.engine.gpt_sovits.reading import Reading
 from appliance.engine.gpt_sovits.sampling import seeded_noise
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE
@@ -26,19 +26,23 @@ from appliance.engine.gpt_sovits.voice import PreparedVoice
 from appliance.errors import Cancelled, Corrupt, InvalidInput
 from appliance.text.clauses import split_clauses
 from appliance.text.cleaning import clean_text, has_speech
+from appliance.text.cutting import prepare_pieces
 
 PARTS = (12, 16, 24, 48)  # tokens (of 40 ms) after which a part is voiced; the first sound comes early
 NOISE_BLOCK = 64  # frames
 LONGEST_PIECE = 120  # Latin letters, or half as many ideographs: about fifteen seconds
 
 
-def cut_pieces(text: str, language: str) -> list[str]:
-    """Pieces that are spoken one by one, each with its marks. Raises InvalidInput("text_not_speakable")."""
+def cut_pieces(text: str, language: str, method: str = "") -> list[str]:
+    """Pieces that are spoken one by one, each closed by a mark. Raises InvalidInput("text_not_speakable").
+
+    `method` is one of GPT-SoVITS' cut methods. Without one, text is cut only where it is long: it comes in clauses.
+    """
     clean = clean_text(text)
     if not has_speech(clean):
         raise InvalidInput("text_not_speakable", text=text[:40])
-    pieces = [clean] if len(clean) <= LONGEST_PIECE // 2 else split_clauses(clean, LONGEST_PIECE)
-    return [open_sentence(close_sentence(piece, language), language) for piece in pieces]
+    clauses = [clean] if method or len(clean) <= LONGEST_PIECE // 2 else split_clauses(clean, LONGEST_PIECE)
+    return [piece for clause in clauses for piece in prepare_pieces(clause, language, method or "cut0")]
 
 
 class Clock:
@@ -114,7 +118,8 @@ class Speaker:
             bert=torch.cat((self.voice.prompt.bert, reading.bert), dim=1),
             tokens=self.voice.tokens,
         )
-        return generate_tokens(self.s1, prompt, noise.tokens, self.voice.settings.sampling)
+        most = most_tokens(len(reading.phones))
+        return generate_tokens(self.s1, prompt, noise.tokens, self.voice.settings.sampling, most)
 
     def _watch(self, tokens: Iterator[int], made: list[int]) -> Iterator[tuple[int, bool]]:
         """Collect `tokens` in `made`; stop at every length that is worth voicing: (length, whether it is the last)."""

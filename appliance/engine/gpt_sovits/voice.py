@@ -4,7 +4,7 @@ Files (roles of `VoiceAssets.files`): "s1" and "s2" with "s1_config" and "s2_con
 are the prompt, and "reference_2", "reference_3", … that add to the timbre only; "hubert"; "bert" to speak Chinese; "sv"
 for v2Pro and v2ProPlus; each network also with "<role>_config" where it needs one.
 Settings: "transcript" and "language" of the first reference (without a transcript only its timbre is used), "sampling"
-{top_k, top_p, temperature, repetition_penalty}, "interval_s" of silence after a piece, "is_streaming".
+{top_k, top_p, temperature, repetition_penalty}, "interval_s" of silence after a piece, "is_streaming", "cut_method".
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from appliance.engine.gpt_sovits.sampling import SamplingSettings
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE, reference_spectrogram, reference_waveform, resample
 from appliance.errors import Conflict, Corrupt, Unavailable
+from appliance.text.cutting import METHODS
 from appliance.text.gpt_sovits_symbols import GPT_SOVITS_SYMBOLS, GPT_SOVITS_V1, GPT_SOVITS_V2
 
 SILENCE_AFTER_PROMPT = 9600  # samples at 16 kHz: 0.6 s, as the networks were trained
@@ -38,7 +39,8 @@ class VoiceSettings:
     language: str
     sampling: SamplingSettings
     interval_s: float
-    is_streaming: bool
+    is_streaming: bool  # False voices a piece at once, with upstream's numbers
+    cut_method: str  # one of GPT-SoVITS' own; empty: the text comes in clauses already
 
     @classmethod
     def read(cls, settings: JsonDict) -> VoiceSettings:
@@ -50,6 +52,7 @@ class VoiceSettings:
                 sampling=_read_sampling(settings.get("sampling") or {}),
                 interval_s=_within(settings.get("interval_s", INTERVAL_S), 0.0, 5.0),
                 is_streaming=bool(settings.get("is_streaming", True)),
+                cut_method=_one_of(settings.get("cut_method") or "", ("", *METHODS)),
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise Corrupt("voice_files_corrupt", file="settings", reason=str(error)) from error
@@ -71,6 +74,12 @@ def _within(value: Any, lowest: float, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
         raise ValueError(f"{value!r} is not between {lowest} and {highest}")
     return float(value)
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"{value!r} is not one of {', '.join(known[1:])}")
+    return str(value)
 
 
 @dataclass(frozen=True)
