@@ -46,7 +46,7 @@ class Networks:
         return self._get("s1", voice, TextToSemantic.from_tensors)
 
     def s2(self, voice: VoiceAssets) -> Synthesizer:
-        return self._get("s2", voice, lambda tensors, config: Synthesizer.from_tensors(tensors, config).folded())
+        return self._get("s2", voice, _make_s2)
 
     def hubert(self, voice: VoiceAssets) -> Hubert:
         return self._get("hubert", voice, Hubert.from_tensors)
@@ -74,6 +74,12 @@ class Networks:
             for key in same[: -KEPT[role]]:
                 del self._shelf[key]
         return found
+
+
+def _make_s2(tensors: dict[str, Tensor], config: JsonDict) -> Synthesizer:
+    """Without the posterior encoder that pretrained files carry: it only teaches."""
+    spoken = {name: tensor for name, tensor in tensors.items() if not name.startswith("enc_q.")}
+    return Synthesizer.from_tensors(spoken, config).folded()
 
 
 def _load(role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Any]) -> Any:

@@ -1,0 +1,96 @@
+"""From files in their official formats to speech: the golden checkpoints, and folders of tiny helpers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from appliance.contracts import SpeakTask, VoiceAssets
+from appliance.engine.gpt_sovits.bert import Bert, BertConfig
+from appliance.engine.gpt_sovits.checkpoint import read_checkpoint
+from appliance.engine.gpt_sovits.conversion import convert
+from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
+
+from .conftest import BERT, HUBERT, VOCABULARY, Models, Say, clip, random_weights
+
+spec = importlib.util.spec_from_file_location("golden_recipe", Path(__file__).parents[2] / "parity" / "recipe.py")
+assert spec is not None
+assert spec.loader is not None
+sys.modules["golden_recipe"] = recipe = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(recipe)
+
+SHORT = "下雨了。"
+
+
+def import_file(path: Path, folder: Path) -> tuple[Path, Path]:
+    converted = convert(read_checkpoint(path), folder / path.stem)
+    return converted.weights, converted.config
+
+
+def write_folder(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> Path:
+    """A model folder as `transformers` writes it."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    torch.save(tensors, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+def hubert_file(folder: Path) -> Path:
+    tensors = random_weights(Hubert(HubertConfig.from_dict(HUBERT)), 0)
+    name = "encoder.pos_conv_embed.conv.weight"
+    weight = tensors.pop(name)
+    tensors |= {f"{name}_g": weight.norm(dim=(0, 1), keepdim=True), f"{name}_v": weight}
+    return write_folder(folder, tensors, {"model_type": "hubert", **HUBERT})
+
+
+def bert_file(folder: Path) -> Path:
+    all_layers = BertConfig.from_dict({**BERT, "num_hidden_layers": BERT["num_hidden_layers"] + 2})
+    tensors = {f"bert.{name}": tensor for name, tensor in random_weights(Bert(all_layers), 0).items()}
+    path = write_folder(folder, tensors, {"model_type": "bert", **BERT})
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def golden_voices(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, VoiceAssets]:
+    """One voice per s2 of the golden folder, all with its s1."""
+    folder = tmp_path_factory.mktemp("imported")
+    tiny = {
+        name: recipe.golden(f"gptsovits_tiny/{name}")
+        for name in ("s1_tiny.ckpt", "s2_v2_tiny.pth", "s2_v2Pro_tiny.pth")
+    }
+    s1, v2, pro = (import_file(path, folder) for path in files)
+    helpers = {
+        "hubert": import_file(hubert_file(folder / "chinese-hubert-base"), folder / "chinese-hubert-base"),
+        "bert": import_file(bert_file(folder / "chinese-roberta"), folder / "chinese-roberta"),
+    }
+    reference = models.reference("golden", clip(4.0, 150.0))
+    return {
+        "v2": models.voice("golden v2", {"s1": s1, "s2": v2, **helpers}, reference, transcript="今天下雨了。"),
+        "v2Pro": models.voice("golden pro", {"s1": s1, "s2": pro, "sv": models.speaker(), **helpers}, reference),
+    }
+
+
+@pytest.mark.parametrize("version", ["v2", "v2Pro"])
+def test_golden_checkpoints_speak(say: Say, golden_voices: dict[str, VoiceAssets], version: str) -> None:
+    sound = say(SpeakTask(SHORT, golden_voices[version], "zh", seed=5))
+    assert len(sound) > 32_000
+    assert np.abs(sound).max() > 0.01
+    assert np.abs(sound).max() <= 1.0
+    assert np.array_equal(sound, say(SpeakTask(SHORT, golden_voices[version], "zh", seed=5)))
+
+
+def test_golden_voices_at_the_same_time(say: Say, golden_voices: dict[str, VoiceAssets]) -> None:
+    tasks = [SpeakTask(SHORT, voice, "zh", seed=seed) for seed in range(3) for voice in golden_voices.values()]
+    alone = [say(task) for task in tasks]
+    with ThreadPoolExecutor(3) as crowd:
+        for before, now in zip(alone, crowd.map(say, tasks), strict=True):
+            assert np.array_equal(before, now)
