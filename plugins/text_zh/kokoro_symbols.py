@@ -17,11 +17,12 @@ _INITIALS = {
     "j": "ʨ", "q": "ʨʰ", "x": "ɕ", "zh": "ꭧ", "ch": "ꭧʰ", "sh": "ʂ", "r": "ɻ", "z": "ʦ", "c": "ʦʰ", "s": "s",
 }  # fmt: skip
 
-# final -> (up to and including the vowel, after it); the tone goes between
+# final -> (up to and including the vowel, after it); the tone goes between. er keeps its ɹ before the tone: of the
+# spellings tried, əɹ↘ is heard as 二, aɚ↘ as 阿
 _FINALS = {
     "a": ("a", ""), "o": ("wo", ""), "e": ("ɤ", ""), "ê": ("ɛ", ""), "ai": ("ai", ""), "ei": ("ei", ""),
     "ao": ("au", ""), "ou": ("ou", ""), "an": ("a", "n"), "en": ("ə", "n"), "ang": ("a", "ŋ"), "eng": ("ə", "ŋ"),
-    "ong": ("ʊ", "ŋ"), "er": ("aɚ", ""), "i": ("i", ""), "ia": ("ja", ""), "ie": ("je", ""), "iao": ("jau", ""),
+    "ong": ("ʊ", "ŋ"), "er": ("əɹ", ""), "i": ("i", ""), "ia": ("ja", ""), "ie": ("je", ""), "iao": ("jau", ""),
     "iou": ("jou", ""), "io": ("jɔ", ""), "ian": ("jɛ", "n"), "in": ("i", "n"), "iang": ("ja", "ŋ"),
     "ing": ("i", "ŋ"), "iong": ("jʊ", "ŋ"), "u": ("u", ""), "ua": ("wa", ""), "uo": ("wo", ""),
     "uai": ("wai", ""), "uei": ("wei", ""), "uan": ("wa", "n"), "uen": ("wə", "n"), "uang": ("wa", "ŋ"),

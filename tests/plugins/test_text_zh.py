@@ -105,7 +105,7 @@ def test_readings(text: str, pinyin: str, lexicon: Lexicon) -> None:
         ("huan1", "xwa→n"), ("ying2", "ji↗ŋ"), ("yi1", "ji→"), ("wu3", "wu↓"), ("yu4", "ɥy↘"), ("yuan2", "ɥɛ↗n"),
         ("yue4", "ɥe↘"), ("you3", "jou↓"), ("wei4", "wei↘"), ("weng1", "wə→ŋ"), ("zhong1", "ꭧʊ→ŋ"), ("zhi1", "ꭧɨ→"),
         ("si4", "sɨ↘"), ("xue2", "ɕɥe↗"), ("jun1", "ʨy→n"), ("nv3", "ny↓"), ("lve4", "lɥe↘"), ("liu4", "ljou↘"),
-        ("gui4", "kwei↘"), ("dun1", "twə→n"), ("er4", "aɚ↘"), ("bo1", "pwo→"), ("de5", "tɤ"), ("a5", "a"),
+        ("gui4", "kwei↘"), ("dun1", "twə→n"), ("er4", "əɹ↘"), ("bo1", "pwo→"), ("de5", "tɤ"), ("a5", "a"),
         ("ang2", "a↗ŋ"),
         ("xyz9", ""),
     ],
