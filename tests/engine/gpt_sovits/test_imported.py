@@ -63,11 +63,8 @@ def bert_file(folder: Path) -> Path:
 def golden_voices(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, VoiceAssets]:
     """One voice per s2 of the golden folder, all with its s1."""
     folder = tmp_path_factory.mktemp("imported")
-    tiny = {
-        name: recipe.golden(f"gptsovits_tiny/{name}")
-        for name in ("s1_tiny.ckpt", "s2_v2_tiny.pth", "s2_v2Pro_tiny.pth")
-    }
-    s1, v2, pro = (import_file(path, folder) for path in files)
+    names = ("s1_tiny.ckpt", "s2_v2_tiny.pth", "s2_v2Pro_tiny.pth")
+    s1, v2, pro = (import_file(recipe.golden(f"gptsovits_tiny/{name}"), folder) for name in names)
     helpers = {
         "hubert": import_file(hubert_file(folder / "chinese-hubert-base"), folder / "chinese-hubert-base"),
         "bert": import_file(bert_file(folder / "chinese-roberta"), folder / "chinese-roberta"),
