@@ -127,6 +127,17 @@ CREATE TABLE announcements (
     PRIMARY KEY (tenant, id)
 ) STRICT"""
 
+_MODELS = """
+CREATE TABLE models (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
+    kind TEXT NOT NULL, version TEXT NOT NULL,
+    files TEXT NOT NULL,  -- role -> digest: weights (safetensors), config (JSON)
+    source_name TEXT NOT NULL, source_sha256 TEXT NOT NULL, source_bytes INTEGER NOT NULL,
+    licence TEXT NOT NULL, info TEXT NOT NULL, report TEXT NOT NULL,
+    created_at TEXT NOT NULL, removed_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
 
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
@@ -173,4 +184,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(3, "recordings", _run(_RECORDINGS, _CONSENTS, _DATASETS, _RENDITIONS, *_immutable("datasets"))),
     Migration(4, "work", _run(_JOBS, _ANNOUNCEMENTS, _FINISHED_JOBS_STAY)),
     Migration(5, "indexes", _run(*_INDEXES)),
+    Migration(6, "models", _run(_MODELS, "CREATE INDEX models_by_time ON models (tenant, created_at, id)")),
 )

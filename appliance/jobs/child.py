@@ -1,4 +1,4 @@
-"""The child of a clone job: `python -m appliance.jobs.child --fd N`.
+"""The child of a job: `python -m appliance.jobs.child --fd N`.
 
 It reads one line of JSON (a `ChildSpec`) from the daemon and answers with JSON lines: `progress`, then `done` or
 `failed`. Before it touches anything it leaves the network, becomes nice and ties its life to the daemon's. It writes
@@ -8,188 +8,21 @@ only under its job folder and the cache, so it can be killed at any moment: the 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
 import socket
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, cast
 
-from appliance.contracts import (
-    AdaptedVoice,
-    AdaptTask,
-    Audio,
-    Clip,
-    Engine,
-    EngineHost,
-    JsonDict,
-    Progress,
-    StarterVoice,
-    Transcriber,
-    VoiceAssets,
-)
-from appliance.errors import Unavailable, VoicedError, error_record
+from appliance.contracts import JsonDict
+from appliance.errors import Unavailable, error_record
 from appliance.isolation import die_with_parent, leave_network
-from appliance.jobs.dataset import SAMPLE_RATE, derive_clips
-from appliance.jobs.examination import Candidates, Examination, Outcome
-from appliance.jobs.records import ChildSpec
-from appliance.plugin_manager import Plugins, load_plugins
-from appliance.settings import CloneSettings, PluginSettings
+from appliance.jobs.records import IMPORT, ChildSpec
+from appliance.jobs.reporting import Reporter
 
 log = logging.getLogger(__name__)
-
-PREPARED, FITTED = 0.03, 0.80  # overall fractions at which the stages end
-SPEAKER_S = 90.0  # of the speaker's sound are enough to model a voice
-
-
-class Reporter:
-    """Writes JSON lines to the daemon; a daemon that is gone ends this process."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._began: tuple[float, float] | None = None  # (monotonic s, fraction) of the first progress
-
-    def tell(self, event: str, **values: object) -> None:
-        try:
-            self._stream.write(json.dumps({"event": event, **values}, allow_nan=False).encode() + b"\n")
-            self._stream.flush()
-        except OSError:
-            os._exit(0)
-
-    def progress(self, stage: str, fraction: float, metrics: Mapping[str, float] | None = None) -> None:
-        """`fraction` of the whole job. The time left is guessed from the pace of this process."""
-        now = time.monotonic()
-        since, start = self._began = self._began or (now, fraction)
-        moved = fraction - start
-        eta_s = round((1.0 - fraction) * (now - since) / moved, 1) if moved > 0.01 else None
-        figures = {key: float(value) for key, value in (metrics or {}).items() if abs(float(value)) < 1e300}
-        self.tell("progress", stage=stage, fraction=round(fraction, 4), eta_s=eta_s, metrics=figures)
-
-
-class CloneJob:
-    """Dataset, adaptation, examination, in one process."""
-
-    def __init__(self, spec: ChildSpec, reporter: Reporter) -> None:
-        self._spec = spec
-        self._reporter = reporter
-        self._folder = Path(spec.job_dir)
-        self._limits = CloneSettings.model_validate(spec.clone)
-
-    def run(self) -> JsonDict:
-        """The `done` message: files by role, settings, metrics, base, engine version, and the examination."""
-        spec = self._spec
-        self._reporter.progress("prepare", 0.0)
-        clips = derive_clips(spec.clips, self._folder / "clips", spec.language, spec.max_duration_s)
-        plugins = load_plugins(PluginSettings.model_validate(spec.plugins), Path(spec.drop_in_dir))
-        engine = _make_engine(plugins, spec.engine)
-        host = _make_host(plugins, spec, self._limits.threads)
-        adapted = self._adapt(engine, host, clips)
-        engine.load(host)
-        outcome = self._examine(engine, _load_transcriber(plugins, spec, self._limits.threads), adapted, clips)
-        return self._result(engine, adapted, outcome)
-
-    def _adapt(self, engine: Engine, host: EngineHost, clips: tuple[Clip, ...]) -> AdaptedVoice:
-        able = engine.can_adapt()
-        if not able.usable:
-            raise Unavailable("cloning_unavailable", reason=able.reason)
-        options = {"steps": self._spec.steps, "threads": self._limits.threads}
-        task = AdaptTask(clips, self._folder / "work", self._spec.seed, options)
-
-        def report(progress: Progress) -> None:
-            fraction = PREPARED + (FITTED - PREPARED) * min(1.0, max(0.0, progress.fraction))
-            self._reporter.progress(progress.stage, fraction, progress.metrics)
-
-        return engine.adapt(task, host, report)
-
-    def _examine(
-        self, engine: Engine, transcriber: Transcriber | None, adapted: AdaptedVoice, clips: Sequence[Clip]
-    ) -> Outcome:
-        candidates = _candidates(engine, adapted, self._folder / "starters")
-        tell = lambda fraction: self._reporter.progress("examine", FITTED + (1.0 - FITTED) * 0.98 * fraction)
-        examination = Examination(engine, transcriber, self._limits, tell)
-        return examination.run(candidates, _read_speaker(clips), self._folder / "exam", self._spec.seed)
-
-    def _result(self, engine: Engine, adapted: AdaptedVoice, outcome: Outcome) -> JsonDict:
-        files = {role: str(path) for role, path in {**adapted.files, **outcome.files}.items()}
-        settings = {**adapted.settings, "sample_rate": engine.sample_rate}
-        if outcome.lufs is not None:
-            settings["lufs"] = round(outcome.lufs, 2)
-        return {
-            "files": files,
-            "settings": settings,
-            "metrics": dict(adapted.metrics),
-            "base": adapted.base,
-            "engine_version": engine.probe().version,
-            "exam": outcome.report,
-        }
-
-
-def _make_engine(plugins: Plugins, name: str) -> Engine:
-    factory = plugins.engines.get(name)
-    if factory is None:
-        raise Unavailable("engine_missing", engine=name)
-    return factory()
-
-
-def _make_host(plugins: Plugins, spec: ChildSpec, threads: int) -> EngineHost:
-    backends = {name: plugins.backends[name]() for name in spec.backends if name in plugins.backends}
-    frontends = {name: factory() for name, factory in plugins.frontends.items()}
-    return EngineHost(backends, frontends, Path(spec.cache_dir), threads)
-
-
-def _load_transcriber(plugins: Plugins, spec: ChildSpec, threads: int) -> Transcriber | None:
-    """The recogniser, or None where there is none that works: the examination then leaves the verdict to a person."""
-    factory = plugins.transcribers.get(spec.transcriber)
-    if factory is None:
-        return None
-    transcriber = factory()
-    if not transcriber.probe().usable:
-        return None
-    try:
-        transcriber.load(threads, Path(spec.cache_dir))
-    except VoicedError:
-        log.exception("the recogniser %s did not load", spec.transcriber)
-        return None
-    return transcriber
-
-
-def _candidates(engine: Engine, adapted: AdaptedVoice, folder: Path) -> Candidates:
-    clone = _assets(engine.name, dict(adapted.files), adapted.settings)
-    starters = {starter.name: _starter_assets(engine.name, starter, folder) for starter in engine.starter_voices()}
-    base = starters.pop(adapted.base, None)
-    return Candidates(clone, base, tuple(starters.values()))
-
-
-def _starter_assets(engine: str, starter: StarterVoice, folder: Path) -> VoiceAssets:
-    files: dict[str, Path] = {}
-    for role, content in starter.files.items():
-        files[role] = folder / starter.name / role
-        files[role].parent.mkdir(parents=True, exist_ok=True)
-        files[role].write_bytes(content)
-    return _assets(engine, files, starter.settings)
-
-
-def _assets(engine: str, files: dict[str, Path], settings: JsonDict) -> VoiceAssets:
-    digest = hashlib.sha256(json.dumps([engine, settings], sort_keys=True).encode())
-    for role, path in sorted(files.items()):
-        digest.update(role.encode() + path.read_bytes())
-    return VoiceAssets(f"sha256:{digest.hexdigest()}", engine, files, settings)
-
-
-def _read_speaker(clips: Sequence[Clip]) -> list[Audio]:
-    """The speaker's own sound, as much as the examination needs."""
-    from appliance.audio.files import mono_at, read_audio
-
-    parts: list[Audio] = []
-    for clip in clips:
-        parts.append(mono_at(read_audio(clip.path, max_duration_s=3600.0), SAMPLE_RATE))
-        if sum(part.duration_s for part in parts) >= SPEAKER_S:
-            break
-    return parts
 
 
 def serve(stream: BinaryIO) -> int:
@@ -197,13 +30,24 @@ def serve(stream: BinaryIO) -> int:
     reporter = Reporter(stream)
     reporter.tell("started", pid=os.getpid())
     spec = ChildSpec.from_json(json.loads(stream.readline()))
-    os.nice(int(spec.clone["nice"]))
+    os.nice(spec.nice)
     try:
-        reporter.tell("done", result=CloneJob(spec, reporter).run())
+        reporter.tell("done", result=_work_of(spec.kind)(spec, reporter))
     except Exception as error:
         log.exception("the job failed")
         reporter.tell("failed", error=error_record(_as_told(error)))
     return 0
+
+
+def _work_of(kind: str) -> Callable[[ChildSpec, Reporter], JsonDict]:
+    """The work of one kind of job; a job imports no more than it needs."""
+    if kind == IMPORT:
+        from appliance.jobs import import_child
+
+        return import_child.run
+    from appliance.jobs import clone_child
+
+    return clone_child.run
 
 
 def _as_told(error: Exception) -> Exception:

@@ -126,7 +126,7 @@ async def start_child(spec: ChildSpec) -> AsyncIterator[ChildProcess]:
 
     Through the service manager where `clone.socket` names its socket and somebody listens there, else as our own child.
     """
-    socket_path = spec.clone.get("socket")
+    socket_path = spec.socket
     writer, child = (await _activate(Path(socket_path)) if socket_path else None) or await _spawn(spec)
     try:
         writer.write(json.dumps(spec.as_json()).encode() + b"\n")
@@ -160,7 +160,7 @@ async def _spawn(spec: ChildSpec) -> _Started:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=child_environment(int(spec.clone["threads"])),
+            env=child_environment(spec.threads),
             start_new_session=True,
         )
     ours.setblocking(False)

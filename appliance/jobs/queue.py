@@ -21,17 +21,17 @@ class JobQueue:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def add(self, tenant: str, kind: str, spec: JsonDict) -> Job:
-        """File a job. Raises Busy("jobs_full")."""
+    async def add(self, tenant: str, kind: str, spec: JsonDict, job_id: str = "") -> Job:
+        """File a job, under `job_id` where its folder had to be made first. Raises Busy("jobs_full")."""
 
         def insert(db: sqlite3.Connection) -> Job:
             waiting = db.execute("SELECT count(*) FROM jobs WHERE state = ?", (QUEUED,)).fetchone()[0]
             if waiting >= MAX_WAITING:
                 raise Busy("jobs_full", waiting=waiting, limit=MAX_WAITING, retry_after_s=600)
-            now, job_id = utc_now(), new_id("job")
+            now = utc_now()
             row = {
                 "tenant": tenant,
-                "id": job_id,
+                "id": name,
                 "kind": kind,
                 "state": QUEUED,
                 "stage": QUEUED,
@@ -42,8 +42,9 @@ class JobQueue:
                 "changed_at": now,
             }
             insert_row(db, "jobs", row)
-            return _find(db, tenant, job_id)
+            return _find(db, tenant, name)
 
+        name = job_id or new_id("job")
         return await self._db.write(insert, durable=True)
 
     async def get(self, tenant: str, job_id: str) -> Job:
@@ -55,13 +56,12 @@ class JobQueue:
         listing = Listing("SELECT * FROM jobs", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)
         return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _job))
 
-    async def claim(self) -> Job | None:
-        """The job that has waited longest becomes running; None when none waits."""
+    async def claim(self, only: Job | None = None) -> Job | None:
+        """The job that has waited longest, or `only` this one, becomes running; None when none waits."""
+        query = "SELECT * FROM jobs WHERE state = ? AND id = coalesce(?, id) ORDER BY created_at, rowid LIMIT 1"
 
         def take(db: sqlite3.Connection) -> Job | None:
-            row = db.execute(
-                "SELECT * FROM jobs WHERE state = ? ORDER BY created_at, rowid LIMIT 1", (QUEUED,)
-            ).fetchone()
+            row = db.execute(query, (QUEUED, only.id if only else None)).fetchone()
             if row is None:
                 return None
             now = utc_now()

@@ -1,16 +1,17 @@
-"""What a job is, and what a clone job is asked for."""
+"""What a job is, what it is asked for, and what its child is told."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from appliance.contracts import JsonDict
 from appliance.messages import text
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
-CLONE = "clone"
+CLONE, IMPORT = "clone", "import"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,15 @@ class CloneRequest:
     title: str = ""  # of a new voice; empty: its id
     engine: str = ""  # empty: the box's default
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """File the models that are found in `paths`."""
+
+    paths: tuple[Path, ...]  # files and folders on this machine
+    licence: str = ""  # SPDX, of all of them; empty: as far as the files are known
+    upload: Path | None = None  # a folder of the state directory with received files; the job takes it over
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Job:
         if self.result and "exam" in self.result:
             reasons = [explain(reason, language) for reason in self.result["exam"]["reasons"]]
             row["result"] = self.result | {"exam": self.result["exam"] | {"reasons": reasons}}
+        if self.result and "skipped" in self.result:
+            row["result"] = self.result | {"skipped": [explain(one, language) for one in self.result["skipped"]]}
         return row
 
 
@@ -76,17 +88,35 @@ def explain(error: JsonDict, language: str = "en") -> JsonDict:
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """Everything that the child of a clone job needs to know; it reads no settings of its own."""
+    """Everything that the child of a job needs to know; it reads no settings of its own."""
 
+    kind: str  # says what `task` is: CloneTask or ImportTask
     job: str
     job_dir: str  # the child writes here and in the cache only
+    threads: int
+    nice: int
+    socket: str | None  # where a service manager starts children, None: the daemon does
+    task: JsonDict
+
+    def as_json(self) -> JsonDict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: JsonDict) -> ChildSpec:
+        return cls(**record)
+
+
+@dataclass(frozen=True)
+class CloneTask:
+    """What the child of a clone job is told."""
+
     cache_dir: str
     engine: str
     backends: tuple[str, ...]
     transcriber: str
     plugins: JsonDict  # PluginSettings
     drop_in_dir: str
-    clone: JsonDict  # CloneSettings: threads, nice, thresholds
+    clone: JsonDict  # CloneSettings: threads, thresholds
     clips: tuple[JsonDict, ...]  # recording, path, sha256, transcript, language, duration_s
     language: str
     steps: int
@@ -97,6 +127,20 @@ class ChildSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: JsonDict) -> ChildSpec:
+    def from_json(cls, record: JsonDict) -> CloneTask:
         lists = {key: tuple(record[key]) for key in ("backends", "clips")}
         return cls(**record | lists)
+
+
+@dataclass(frozen=True)
+class ImportTask:
+    """What the child of an import job is told."""
+
+    paths: tuple[str, ...]  # files are meant one by one; in folders, what is no model of ours is passed over
+
+    def as_json(self) -> JsonDict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: JsonDict) -> ImportTask:
+        return cls(tuple(record["paths"]))

@@ -17,28 +17,33 @@ from dataclasses import dataclass
 
 from appliance.contracts import JsonDict, Progress
 from appliance.database import Database
-from appliance.errors import (
-    Forbidden,
-    InvalidInput,
-    NotFound,
-    StorageFull,
-    VoicedError,
-    error_from_record,
-    error_record,
-)
-from appliance.jobs.dataset import plan_dataset
+from appliance.errors import Forbidden, StorageFull, VoicedError, error_from_record, error_record
+from appliance.jobs.cloning import CloneKind, CloneRooms
 from appliance.jobs.filing import Filing
+from appliance.jobs.importing import UPLOAD, ImportKind
+from appliance.jobs.kinds import JobKind
 from appliance.jobs.process import ChildProcess, start_child
 from appliance.jobs.queue import JobQueue
-from appliance.jobs.records import CANCELLED, CLONE, DONE, FAILED, ChildSpec, CloneRequest, Job
+from appliance.jobs.records import (
+    CANCELLED,
+    CLONE,
+    DONE,
+    FAILED,
+    IMPORT,
+    ChildSpec,
+    CloneRequest,
+    ImportRequest,
+    Job,
+)
 from appliance.settings import Settings
 from appliance.state_dir import StateDir
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.datasets import DatasetStore
+from appliance.voices.models import ModelStore
 from appliance.voices.paging import DEFAULT_LIMIT, Page
 from appliance.voices.recordings import RecordingStore
-from appliance.voices.records import Recording, is_voice_id
+from appliance.voices.records import new_id
 from appliance.voices.registry import VoiceRegistry
 
 log = logging.getLogger(__name__)
@@ -47,8 +52,6 @@ MAX_CRASHES = 1  # after so many deaths a job is started again, after one more i
 RECORD_EVERY_S = 0.5  # progress goes to the row no faster than this
 WATCH_EVERY_S = 2.0  # consent is looked at again while a job runs, and listeners look at the row
 FULL_DISK_RETRY_S = 30.0
-LANGUAGES = ("auto", "zh", "en", "ja")
-MAX_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,13 @@ class JobRunner:
         self, db: Database, registry: VoiceRegistry, recordings: RecordingStore, blobs: BlobStore, settings: Settings
     ) -> None:
         self._queue = JobQueue(db)
-        self._registry = registry
-        self._recordings = recordings
-        self._blobs = blobs
-        self._settings = settings
-        self._consents = ConsentStore(db)
-        self._datasets = DatasetStore(db)
-        self._filing = Filing(registry, blobs, promotes_on_pass=settings.clone.promote_on_pass)
         self._state = StateDir(settings.state_dir)
+        self.models = ModelStore(db, blobs)
+        filing = Filing(registry, blobs, promotes_on_pass=settings.clone.promote_on_pass)
+        rooms = CloneRooms(registry, recordings, ConsentStore(db), DatasetStore(db), filing)
+        self._cloning = CloneKind(rooms, settings)
+        self._importing = ImportKind(self.models, self._state, settings.clone)
+        self._kinds: dict[str, JobKind] = {CLONE: self._cloning, IMPORT: self._importing}
         self._wake = asyncio.Event()
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._working: asyncio.Task[None] | None = None
@@ -107,27 +109,30 @@ class JobRunner:
         Raises InvalidInput (voice_id_invalid, language_unknown, steps_out_of_range, dataset_empty, dataset_too_short,
         dataset_mixed_speakers), NotFound (recording_not_found), Forbidden (consent_…, starter_voice_protected), Busy.
         """
-        _check(request)
-        await self._require_right(tenant, request.voice)
-        recordings = await self._recordings.get_many(tenant, tuple(dict.fromkeys(request.recording_ids)))
-        speaker = _one_speaker(recordings)
-        plan = plan_dataset(recordings, self._settings.clone.min_speech_s)
-        dataset = await self._datasets.add(tenant, plan.clips, plan.stats)
-        spec = {
-            "voice": request.voice,
-            "title": request.title,
-            "engine": request.engine or self._settings.engine.default,
-            "language": request.language,
-            "languages": plan.stats["languages"],
-            "speaker": speaker,
-            "recordings": [clip["recording"] for clip in plan.clips],
-            "dataset": dataset.id,
-            "steps": request.steps or self._settings.clone.steps,
-            "seed": request.seed,
-        }
-        job = await self._queue.add(tenant, CLONE, spec)
+        job = await self._queue.add(tenant, CLONE, await self._cloning.prepare(tenant, request))
         self._wake.set()
         return job
+
+    async def submit_import(self, tenant: str, request: ImportRequest) -> Job:
+        """Queue the import of weights.
+
+        Raises InvalidInput (model_file_not_found, licence_invalid), StorageFull, Busy.
+        """
+        job_id = new_id("job")
+        spec = await asyncio.to_thread(self._importing.prepare, request, job_id)
+        try:
+            job = await self._queue.add(tenant, IMPORT, spec, job_id)
+        except VoicedError:
+            await self._importing.discard(job_id)
+            raise
+        self._wake.set()
+        return job
+
+    async def finish(self, job: Job) -> Job:
+        """Run this one job to its end, here and now: for a program that works alone, without `start`."""
+        while (claimed := await self._queue.claim(job)) is not None:
+            await self._run(claimed)
+        return await self._queue.get(job.tenant, job.id)
 
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises NotFound("job_not_found")."""
@@ -183,7 +188,7 @@ class JobRunner:
     async def _run(self, job: Job) -> None:
         """One child's life; the row has left `running` afterwards, whatever happened."""
         try:
-            ended = await self._attend(job, await self._child_spec(job))
+            ended = await self._attend(job, await self._kinds[job.kind].child_spec(job))
             await self._settle(job, ended)
         except asyncio.CancelledError:
             await asyncio.shield(self._queue.requeue(job))
@@ -220,11 +225,11 @@ class JobRunner:
         return _Ended(word, status, (await self._queue.get(job.tenant, job.id)).is_cancelling)
 
     async def _watch(self, job: Job, child: ChildProcess) -> None:
-        """End the child when it was cancelled meanwhile or the speaker withdrew the consent."""
+        """End the child when it was cancelled meanwhile or what it needs was withdrawn."""
         while True:
             try:
                 if not (await self._queue.get(job.tenant, job.id)).is_cancelling:
-                    await self._consents.require(job.tenant, job.spec["voice"], "clone")
+                    await self._kinds[job.kind].require(job)
                     await asyncio.sleep(WATCH_EVERY_S)
                     continue
             except Forbidden as error:
@@ -246,7 +251,7 @@ class JobRunner:
             await self._queue.end(job, CANCELLED)
         elif word.get("event") == "done":
             await self._queue.record(job, Progress("file", 0.99))
-            await self._queue.end(job, DONE, result=await self._filing.file(job, word["result"]))
+            await self._queue.end(job, DONE, result=await self._kinds[job.kind].file(job, word["result"]))
         elif word.get("event") == "failed":
             if word["error"]["code"] == "storage_full":
                 raise error_from_record(word["error"])
@@ -273,43 +278,14 @@ class JobRunner:
             except StorageFull:
                 await asyncio.sleep(self._full_disk_retry_s)
 
-    async def _child_spec(self, job: Job) -> ChildSpec:
-        dataset = await self._datasets.get(job.tenant, job.spec["dataset"])
-        recordings = await self._recordings.get_many(job.tenant, job.spec["recordings"])  # one may have been erased
-        paths = {recording.id: str(self._recordings.path(recording)) for recording in recordings}
-        settings, state = self._settings, self._state
-        return ChildSpec(
-            job=job.id,
-            job_dir=str((state.jobs / job.id).absolute()),
-            cache_dir=str(state.cache.absolute()),
-            engine=job.spec["engine"],
-            backends=settings.engine.backends,
-            transcriber=settings.engine.transcriber,
-            plugins=settings.plugins.model_dump(mode="json"),
-            drop_in_dir=str((settings.plugins.drop_in_dir or state.plugins).absolute()),
-            clone=settings.clone.model_dump(mode="json"),
-            clips=tuple(clip | {"path": paths[clip["recording"]]} for clip in dataset.clips),
-            language=job.spec["language"],
-            steps=job.spec["steps"],
-            seed=job.spec["seed"],
-            max_duration_s=settings.intake.max_duration_s,
-        )
-
-    async def _require_right(self, tenant: str, voice: str) -> None:
-        """A clone needs the speaker's consent, and never goes under the name of a starter voice."""
-        with contextlib.suppress(NotFound):
-            if (await self._registry.get_voice(tenant, voice)).origin == "starter":
-                raise Forbidden("starter_voice_protected", voice=voice)
-        await self._consents.require(tenant, voice, "clone")
-
     def _tell(self, job_id: str) -> None:
         for listener in self._listeners.get(job_id, ()):
             listener.set()
 
     def _clear(self, job_id: str) -> None:
-        """Sound and checkpoints of a job that has ended are not kept; its log is."""
+        """Sound, checkpoints and weights of a job that has ended are not kept; its log is."""
         folder = self._state.jobs / job_id
-        for name in ("clips", "work", "exam", "starters"):
+        for name in ("clips", "work", "exam", "starters", "models", UPLOAD):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     def _sweep(self, keep: frozenset[str]) -> None:
@@ -317,20 +293,3 @@ class JobRunner:
             for folder in self._state.jobs.iterdir():
                 if folder.name not in keep:
                     self._clear(folder.name)
-
-
-def _check(request: CloneRequest) -> None:
-    if not is_voice_id(request.voice):
-        raise InvalidInput("voice_id_invalid", voice=request.voice[:80])
-    if request.language not in LANGUAGES:
-        raise InvalidInput("language_unknown", language=request.language[:20], known=", ".join(LANGUAGES))
-    if request.steps is not None and not 1 <= request.steps <= MAX_STEPS:
-        raise InvalidInput("steps_out_of_range", steps=request.steps, highest=MAX_STEPS)
-
-
-def _one_speaker(recordings: tuple[Recording, ...]) -> str:
-    """Whose voice it is; empty when no recording says. Raises InvalidInput("dataset_mixed_speakers")."""
-    speakers = sorted({recording.speaker for recording in recordings if recording.speaker})
-    if len(speakers) > 1:
-        raise InvalidInput("dataset_mixed_speakers", speakers=", ".join(speakers)[:200])
-    return speakers[0] if speakers else ""

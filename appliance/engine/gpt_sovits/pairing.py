@@ -1,0 +1,26 @@
+"""Which imported models make a voice together."""
+
+from __future__ import annotations
+
+from appliance.errors import InvalidInput
+
+ENGINE = "gpt_sovits"
+SAMPLE_RATE = 32_000  # Hz
+SHORTEST_S, LONGEST_S = 3.0, 10.0  # of a reference recording; upstream refuses others
+LANGUAGES = ("zh", "en", "ja", "ko", "yue")
+
+_PARTNER = {"v1": "v1", "v2": "v2", "v2Pro": "v2", "v2ProPlus": "v2"}  # version of s2 -> version of s1
+
+
+def check_pair(s1: str, s2: str) -> None:
+    """Refuse versions that do not share their tokens. Raises InvalidInput("model_pair_wrong").
+
+    v1 and the later versions have other codebooks; every s1 with 732 symbols ("v2") drives every s2 with 732.
+    """
+    if _PARTNER.get(s2) != s1:
+        raise InvalidInput("model_pair_wrong", s1=s1, s2=s2, wanted=_PARTNER.get(s2, "–"))
+
+
+def helpers_of(s2: str) -> tuple[str, ...]:
+    """The kinds of models that every voice of this version needs beside its own two."""
+    return ("hubert", "bert", "sv") if s2.startswith("v2Pro") else ("hubert", "bert")
