@@ -160,11 +160,14 @@ def _join_short(lines: list[str]) -> list[str]:
 
 
 def _cut_long(text: str) -> list[str]:
+    """After clause marks, and where there is none in time, simply at the limit."""
     pieces, held = [], ""
-    for part in re.split(f"({_SPLITTER_CLASS})", text):
-        if len(held) + len(part) > _LONGEST_PIECE:
+    for clause in re.findall(_CLAUSE, text):  # the text ends in a mark
+        if len(held) + len(clause) > _LONGEST_PIECE and held:
             pieces.append(held)
-            held = part
-        else:
-            held += part
+            held = ""
+        held += clause
+        while len(held) > _LONGEST_PIECE:
+            pieces.append(held[:_LONGEST_PIECE])
+            held = held[_LONGEST_PIECE:]
     return [piece for piece in (*pieces, held) if piece]

@@ -92,7 +92,7 @@ def _load_libraries() -> _Libraries:
     model = fasttext.load_model(str(Path(spec.origin).parent / "resources" / "lid.176.ftz"))
 
     def classify(text: str, count: int, least: float) -> list[str]:
-        text = text.replace("\n", " ")[:_LONGEST_QUESTION]
+        text = text.replace("\n", " ")[:_LONGEST_QUESTION].encode(errors="replace").decode()  # no lone surrogates
         labels, scores = model.predict(text.lower() if _is_upper(text) else text, k=count, threshold=least)
         ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -min(float(pair[1]), 1.0))
         return [label.removeprefix("__label__") for label, _ in ranked]

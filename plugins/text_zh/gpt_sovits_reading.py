@@ -65,7 +65,7 @@ def load_readers() -> Readers:
         tag=lambda text: [Word(pair.word, pair.flag) for pair in tagger.lcut(text)],
         cut_for_search=lambda text: list(tokenizer.cut_for_search(text)),
         read_initials=lambda word: read(word, Style.INITIALS),
-        read_finals=lambda word: read(word, Style.FINALS_TONE3),
+        read_finals=lambda word: [final or "?" for final in read(word, Style.FINALS_TONE3)],  # 呣 has none
         simplify=load_simplifier(),
     )
 

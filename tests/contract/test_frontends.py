@@ -18,7 +18,7 @@ from appliance.errors import InvalidInput
 from appliance.hookspecs import API_VERSION, PROJECT, VoicedSpec
 from appliance.text.frontends import SYMBOLS
 
-BUILT_IN = ("appliance_plugins.text_zh", "appliance_plugins.text_en", "appliance_plugins.text_ja")
+BUILT_IN = tuple(f"appliance_plugins.text_{language}" for language in ("zh", "yue", "en", "ja"))
 
 
 def _plugin_modules() -> list[str]:
@@ -79,7 +79,7 @@ def check_spans(utterance: Utterance) -> None:
 
 
 def test_the_built_in_languages_are_registered() -> None:
-    assert {"zh", "en", "ja"} <= set(FRONTENDS)
+    assert {"zh", "yue", "en", "ja"} <= set(FRONTENDS)
     for name in BUILT_IN:
         assert importlib.import_module(name).VOICED_API == API_VERSION
 
@@ -129,10 +129,12 @@ found = {{}}
 for name in {BUILT_IN!r}:
     plugin = importlib.import_module(name)
     plugin.register_frontends(register=lambda language, factory: found.update({{language: factory()}}))
-heavy = {{"jieba", "pypinyin", "hibari", "pyopenjtalk", "onnxruntime", "torch"}} & set(sys.modules)
+libraries = {{"jieba", "pypinyin", "opencc", "ToJyutping", "hibari", "pyopenjtalk", "onnxruntime", "torch"}}
+heavy = libraries & set(sys.modules)
 assert not heavy, heavy
-for language, text in (("zh", "你好"), ("en", "Hello voiced"), ("ja", "何時ですか")):
-    assert found[language].analyse(text, "kokoro").phones
+for language, text in (("zh", "你好"), ("en", "Hello voiced"), ("ja", "何時ですか"), ("yue", "你好")):
+    for inventory in found[language].inventories:
+        assert found[language].analyse(text, inventory).phones
 """
     with tempfile.TemporaryDirectory() as folder:
         environment = {"TMPDIR": folder, "HOME": folder, "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
