@@ -23,6 +23,7 @@ from appliance.contracts import (
     StarterVoice,
     VoiceAssets,
 )
+from appliance.engine.gpt_sovits.pairing import ENGINE, LANGUAGES, SAMPLE_RATE
 from appliance.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.reading import Reader
     from appliance.engine.gpt_sovits.voice import PreparedVoice
 
-SAMPLE_RATE = 32_000
-LANGUAGES = ("zh", "en", "ja", "ko", "yue")
 SPEED_RANGE = (0.5, 2.0)
 LIBRARIES = ("torch", "safetensors")
 PREPARED_VOICES = 64  # a few hundred kilobytes each
@@ -52,7 +51,7 @@ class GptSovitsEngine(Engine):
     task, and the networks hold nothing between calls.
     """
 
-    name = "gpt_sovits"
+    name = ENGINE
     sample_rate = SAMPLE_RATE
     languages = LANGUAGES
 
@@ -90,7 +89,7 @@ class GptSovitsEngine(Engine):
         """Speak one clause; `timings` of the last chunk has prepare, frontend, tokens and sound in ms.
 
         Raises what `Engine.speak` says, and for the voice Unavailable("model_file_missing"),
-        InvalidInput("reference_…"), Conflict("models_do_not_pair"), Corrupt("voice_files_corrupt").
+        InvalidInput (reference_…, model_pair_wrong), Corrupt("voice_files_corrupt").
         """
         loaded = self._loaded
         if loaded is None:

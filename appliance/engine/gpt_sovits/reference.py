@@ -10,10 +10,10 @@ import numpy as np
 
 from appliance.audio.files import DecodedAudio, read_audio, resample, to_mono
 from appliance.contracts import Samples
+from appliance.engine.gpt_sovits.pairing import LONGEST_S, SHORTEST_S
 from appliance.errors import InvalidInput
 
 SPEECH_RATE = 16_000  # Hz, of HuBERT and of the speaker network
-PROMPT_SECONDS = (3.0, 10.0)  # what the networks were trained on; shorter and longer prompts are spoken worse
 MAX_SECONDS = 60.0  # of a clip that gives timbre only
 MIN_RATE = 16_000  # Hz; below, the clip lacks most of what makes a timbre
 MIN_PEAK = 0.01  # -40 dBFS; below, the clip is silence
@@ -41,9 +41,9 @@ def read_reference(path: Path, *, is_prompt: bool = True) -> ReferenceClip:
 
 
 def _check(decoded: DecodedAudio, mono: Samples, is_prompt: bool) -> None:
-    shortest, longest = PROMPT_SECONDS if is_prompt else (PROMPT_SECONDS[0], MAX_SECONDS)
-    measured = {"duration_s": round(decoded.duration_s, 2), "shortest_s": shortest, "longest_s": longest}
-    if decoded.duration_s < shortest:
+    longest = LONGEST_S if is_prompt else MAX_SECONDS
+    measured = {"duration_s": round(decoded.duration_s, 2), "shortest_s": SHORTEST_S, "longest_s": longest}
+    if decoded.duration_s < SHORTEST_S:
         raise InvalidInput("reference_too_short", **measured)
     if decoded.duration_s > longest:
         raise InvalidInput("reference_too_long", **measured)

@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 
 from appliance.contracts import JsonDict, VoiceAssets
+from appliance.engine.gpt_sovits.joints import PAUSE_S
 from appliance.engine.gpt_sovits.networks import Networks
+from appliance.engine.gpt_sovits.pairing import check_pair
 from appliance.engine.gpt_sovits.reading import Reader, Reading, close_sentence
 from appliance.engine.gpt_sovits.reference import SPEECH_RATE, ReferenceClip, read_reference
 from appliance.engine.gpt_sovits.sampling import SamplingSettings
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE, reference_spectrogram, reference_waveform, resample
-from appliance.errors import Conflict, Corrupt, Unavailable
+from appliance.errors import Corrupt, Unavailable
 from appliance.text.cutting import METHODS
 from appliance.text.gpt_sovits_symbols import GPT_SOVITS_SYMBOLS, GPT_SOVITS_V1, GPT_SOVITS_V2
 
 SILENCE_AFTER_PROMPT = 9600  # samples at 16 kHz: 0.6 s, as the networks were trained
-INTERVAL_S = 0.3
 V1_SYMBOLS = len(GPT_SOVITS_SYMBOLS[GPT_SOVITS_V1])
 
 
@@ -50,7 +51,7 @@ class VoiceSettings:
                 transcript=str(settings.get("transcript") or "").strip(),
                 language=str(settings.get("language") or "auto"),
                 sampling=_read_sampling(settings.get("sampling") or {}),
-                interval_s=_within(settings.get("interval_s", INTERVAL_S), 0.0, 5.0),
+                interval_s=_within(settings.get("interval_s", PAUSE_S), 0.0, 5.0),
                 is_streaming=bool(settings.get("is_streaming", True)),
                 cut_method=_one_of(settings.get("cut_method") or "", ("", *METHODS)),
             )
@@ -97,7 +98,7 @@ def prepare_voice(voice: VoiceAssets, networks: Networks, reader: Reader) -> Pre
     """Listen to the references and read the transcript; costs about a second.
 
     `reader` is one for the inventory `inventory_of(networks.s2(voice))`. Raises InvalidInput (reference_…),
-    Unavailable("model_file_missing"), Conflict("models_do_not_pair"), Corrupt.
+    InvalidInput("model_pair_wrong"), Unavailable("model_file_missing"), Corrupt.
     """
     settings = VoiceSettings.read(voice.settings)
     s2 = networks.s2(voice)
@@ -118,10 +119,9 @@ def inventory_of(s2: Synthesizer) -> str:
 
 
 def require_pair(s1_symbols: int, s2_symbols: int) -> None:
-    """Raises Conflict("models_do_not_pair"). The table of v1's s1 has 512 rows, of which 322 are used."""
+    """Raises InvalidInput("model_pair_wrong"). The table of v1's s1 has 512 rows, of which 322 are used."""
     latest = len(GPT_SOVITS_SYMBOLS[GPT_SOVITS_V2])
-    if (s1_symbols < latest) != (s2_symbols < latest):
-        raise Conflict("models_do_not_pair", s1_symbols=s1_symbols, s2_symbols=s2_symbols)
+    check_pair(*("v1" if symbols < latest else "v2" for symbols in (s1_symbols, s2_symbols)))
 
 
 def _read_clips(voice: VoiceAssets, has_prompt: bool) -> list[ReferenceClip]:

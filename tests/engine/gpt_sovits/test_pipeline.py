@@ -20,7 +20,7 @@ from appliance.engine.gpt_sovits.reading import Reader
 from appliance.engine.gpt_sovits.speaking import PARTS, RequestNoise
 from appliance.engine.gpt_sovits.t2s import TextPrompt
 from appliance.engine.gpt_sovits.voice import prepare_voice
-from appliance.errors import Cancelled, Conflict, Corrupt, InvalidInput, Unavailable, VoicedError
+from appliance.errors import Cancelled, Corrupt, InvalidInput, Unavailable, VoicedError
 
 from .conftest import TEXT, Models, Say, clip
 
@@ -230,7 +230,7 @@ def test_a_voice_that_lacks_a_file_says_which(say: Say, bruno: VoiceAssets, role
 def test_halves_of_different_generations(say: Say, models: Models, anna: VoiceAssets) -> None:
     s1, config = models.s1(9, phoneme_vocab_size=512)
     error = failure(say, replace(anna, key="mixed", files={**anna.files, "s1": s1, "s1_config": config}))
-    assert (type(error), error.code) == (Conflict, "models_do_not_pair")
+    assert (type(error), error.code) == (InvalidInput, "model_pair_wrong")
 
 
 def test_a_damaged_network_names_the_file_and_others_speak_on(
