@@ -85,7 +85,7 @@ class CloneSettings(Slice):
     """Fine-tuning and examination."""
 
     min_speech_s: float = Field(15.0, gt=0)
-    steps: int = Field(75, ge=1)
+    steps: int = Field(100, ge=1)
     threads: int = Field(1, ge=1)
     nice: int = Field(10, ge=0, le=19)
     max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
@@ -93,6 +93,13 @@ class CloneSettings(Slice):
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says
     promote_on_pass: bool = True
     socket: Path | None = None  # UNIX socket where a service manager starts trainers in a unit of their own
+
+
+class ModelSettings(Slice):
+    """Weights that an operator imports."""
+
+    max_upload_mb: int = Field(4096, ge=1, le=65_536)  # all files of one import over HTTP together
+    upload_timeout_s: float = Field(1800.0, gt=0)
 
 
 class DiscoverySettings(Slice):
@@ -142,6 +149,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     intake: IntakeSettings = IntakeSettings()
     clone: CloneSettings = CloneSettings()
+    models: ModelSettings = ModelSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     loudspeaker: LoudspeakerSettings = LoudspeakerSettings()
     plugins: PluginSettings = PluginSettings()
