@@ -170,4 +170,4 @@ def _cut_long(text: str) -> list[str]:
         while len(held) > _LONGEST_PIECE:
             pieces.append(held[:_LONGEST_PIECE])
             held = held[_LONGEST_PIECE:]
-    return [piece for piece in (*pieces, held) if piece]
+    return [piece for piece in (*pieces, held) if _WORD.search(piece)]
