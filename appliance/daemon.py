@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from appliance import __version__
 from appliance.announcer.announcer import Announcer
+from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import Database, open_database, utc_now
 from appliance.doors.discovery import announce
 from appliance.doors.http.app import serve_http
@@ -93,6 +94,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             recordings=recordings,
             consents=consents,
             renditions=renditions,
+            models=jobs.models,
+            assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool)),
             synthesis=synthesis,
             jobs=jobs,
             announcer=announcer,

@@ -52,6 +52,12 @@ def placeholders(template: str) -> set[tuple[str, str]]:
     return {(name, spec or "") for _, name, spec, _ in string.Formatter().parse(template) if name is not None}
 
 
+# `read_checkpoint` gives every error of these the name of its file (tests/engine/gpt_sovits/test_checkpoint.py looks)
+FILLED_BY_READ_CHECKPOINT = tuple(
+    f"appliance/engine/gpt_sovits/{name}.py" for name in ("archives", "checkpoint", "pickles")
+)
+
+
 class TestCatalogue:
     def test_both_languages_have_the_same_sentences(self):
         english, chinese = (set(catalogue(language)) for language in LANGUAGES)
@@ -94,6 +100,7 @@ class TestCatalogue:
             for part in ("message", "remedy")
             for name, _ in placeholders(catalogue("en").get(f"{raised.code}.{part}", ""))
             if raised.measured is not None and re.split(r"[.\[]", name)[0] not in raised.measured
+            if not (name == "file" and raised.place.startswith(FILLED_BY_READ_CHECKPOINT))
         }
         assert not blank
 

@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from appliance.announcer.announcer import Announcer
+from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
@@ -77,6 +78,8 @@ async def open_box(state_dir: Path, **settings: object):
             recordings=recordings,
             consents=consents,
             renditions=renditions,
+            models=jobs.models,
+            assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool)),
             synthesis=synthesis,
             jobs=jobs,
             announcer=announcer,

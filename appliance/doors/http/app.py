@@ -23,6 +23,7 @@ from appliance.doors.http import (
     recordings,
     speech,
     voices,
+    weights,
 )
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Metrics
@@ -43,6 +44,7 @@ BUILT_IN: tuple[Route, ...] = (
     *speech.ROUTES,
     *openai.ROUTES,
     *voices.ROUTES,
+    *weights.ROUTES,
     *recordings.ROUTES,
     *jobs.ROUTES,
     *announce.ROUTES,

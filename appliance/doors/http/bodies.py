@@ -73,9 +73,9 @@ async def stream_body(request: web.Request, limit: int) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def body_deadline(request: web.Request) -> AsyncIterator[None]:
-    """Everything inside must be read in `http.body_timeout_s`: a slow sender must not hold a connection for ever."""
-    limit_s = services_of(request).settings.http.body_timeout_s
+async def body_deadline(request: web.Request, limit_s: float | None = None) -> AsyncIterator[None]:
+    """All must be read in `limit_s` (`http.body_timeout_s`): a slow sender must not hold a connection for ever."""
+    limit_s = services_of(request).settings.http.body_timeout_s if limit_s is None else limit_s
     try:
         async with asyncio.timeout(limit_s):
             yield

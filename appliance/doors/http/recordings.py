@@ -48,7 +48,7 @@ SOUND_TYPES = {  # by the first bytes: what a user called the file decides nothi
 async def add_recording(request: web.Request) -> web.Response:
     """`POST /v1/recordings`: multipart with a part `file`, or the bare bytes."""
     services, tenant = services_of(request), principal_of(request).tenant
-    async with receive_upload(request) as upload:
+    async with receive_upload(request, RecordingQuery) as upload:
         report = await services.pool.check(upload.path)
         if not report.accepted and not upload.asked.keep:
             raise _refusal(report)
@@ -63,7 +63,7 @@ async def add_recording(request: web.Request) -> web.Response:
 async def check_upload(request: web.Request) -> web.Response:
     """`POST /v1/recordings/check`: the verdict only, nothing is kept."""
     language = language_of(request)
-    async with receive_upload(request) as upload:
+    async with receive_upload(request, RecordingQuery) as upload:
         report = await services_of(request).pool.check(upload.path)
     return answer_json(
         {
@@ -84,7 +84,7 @@ class Label:
     source: str = ""
 
 
-async def _label(services: Services, upload: Upload) -> Label:
+async def _label(services: Services, upload: Upload[RecordingQuery]) -> Label:
     asked = upload.asked
     if asked.transcript.strip():
         return Label(asked.transcript.strip(), asked.language, "given")
@@ -97,7 +97,7 @@ async def _label(services: Services, upload: Upload) -> Label:
     return Label(heard.text, heard.language, "asr")
 
 
-def _new_recording(upload: Upload, report: QualityReport, label: Label) -> NewRecording:
+def _new_recording(upload: Upload[RecordingQuery], report: QualityReport, label: Label) -> NewRecording:
     return NewRecording(
         source=upload.path,
         filename=upload.asked.filename,

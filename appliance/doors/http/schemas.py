@@ -173,10 +173,50 @@ class VersionsTold(PageTold):
     items: list[VersionTold]
 
 
+class VoiceAsked(Asked):
+    """A voice from imported weights; the parts of a multipart body beside the reference clip."""
+
+    id: str = Field(pattern=VOICE_ID, description="the voice to make, or to give a new version")
+    weights: str = Field(min_length=1, max_length=1_000, description="ids or names of one s1 and one s2, with a comma")
+    engine: str = Field("gpt_sovits", max_length=60)
+    transcript: str = Field("", max_length=2_000, description="what the clip says; without it the box listens")
+    language: Literal["auto", "zh", "en", "ja", "ko", "yue"] = Field("auto", description="of the clip")
+    title: str = Field("", max_length=200)
+    speaker: str = Field("", max_length=100)
+    filename: str = Field("", max_length=200, description="of the clip; kept nowhere")
+
+
 class PromoteAsked(Asked):
     """Move the alias of a voice to one of its versions."""
 
     version: int = Field(ge=1)
+
+
+# ---------------------------------------------------------------- imported models
+
+
+class WeightsQuery(Asked):
+    """Fields beside the files; in a multipart body they may be parts instead."""
+
+    licence: str = Field("", max_length=100, description="SPDX name, e.g. MIT")
+
+
+class WeightTold(Told):
+    id: str
+    name: str
+    kind: Literal["s1", "s2", "s2d", "hubert", "bert", "sv"]
+    version: str
+    files: dict[str, str]
+    source_name: str
+    source_sha256: str
+    source_bytes: int
+    licence: str
+    report: dict[str, Any]
+    created_at: str
+
+
+class WeightsTold(PageTold):
+    items: list[WeightTold]
 
 
 # ---------------------------------------------------------------- recordings and consents

@@ -14,11 +14,13 @@ from appliance.settings import Settings
 
 if TYPE_CHECKING:  # records of rooms below, named for the reader and the type checker only
     from appliance.announcer.announcer import Announcer
+    from appliance.assembly import VoiceAssembly
     from appliance.database import Database
     from appliance.jobs.runner import JobRunner
     from appliance.plugin_manager import Plugins
     from appliance.synthesis import Synthesis
     from appliance.voices.consents import ConsentStore
+    from appliance.voices.models import ModelStore
     from appliance.voices.recordings import RecordingStore
     from appliance.voices.registry import VoiceRegistry
     from appliance.voices.renditions import RenditionStore
@@ -47,6 +49,8 @@ class Services:
     recordings: RecordingStore
     consents: ConsentStore
     renditions: RenditionStore
+    models: ModelStore
+    assembly: VoiceAssembly
     synthesis: Synthesis
     jobs: JobRunner
     announcer: Announcer

@@ -1,21 +1,21 @@
-"""A recording on its way in: bytes go straight to a file under the state directory, never through memory whole."""
+"""Files on their way in: bytes go straight to files under the state directory, never through memory whole."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import secrets
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic
 
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from appliance.doors.http.bodies import CHUNK_BYTES, body_deadline, check_record, stream_body
-from appliance.doors.http.schemas import RecordingQuery
+from appliance.doors.http.bodies import CHUNK_BYTES, Record, body_deadline, check_record, stream_body
 from appliance.doors.http.services import services_of
 from appliance.errors import InvalidInput, StorageFull, TooLarge
 
@@ -23,17 +23,32 @@ MAX_FIELD_BYTES = 1 << 17  # a transcript of 20 000 Chinese characters takes 60 
 MAX_PARTS = 20
 
 
+MAX_FILES = 500
+MAX_DEPTH = 6
+
+
 @dataclass(frozen=True)
-class Upload:
+class Upload(Generic[Record]):
     """A received file (gone when the request ends) and the fields that came with it."""
 
     path: Path
-    asked: RecordingQuery
+    asked: Record
+
+
+@dataclass(frozen=True)
+class UploadedFolder:
+    """Received files under the names they came with; gone when the request ends, unless somebody moved the folder."""
+
+    path: Path
+    fields: dict[str, str]
 
 
 @asynccontextmanager
-async def receive_upload(request: web.Request) -> AsyncIterator[Upload]:
-    """The body, multipart or raw, as a file. Raises TooLarge, InvalidInput, DeadlineExceeded, StorageFull."""
+async def receive_upload(request: web.Request, model: type[Record]) -> AsyncIterator[Upload[Record]]:
+    """The body, multipart or raw, as a file; its fields as `model`, which has a `filename`.
+
+    Raises TooLarge, InvalidInput, DeadlineExceeded, StorageFull.
+    """
     settings = services_of(request).settings
     folder = settings.state_dir / "incoming"
     path = folder / secrets.token_hex(12)
@@ -45,9 +60,65 @@ async def receive_upload(request: web.Request) -> AsyncIterator[Upload]:
                 fields = await _receive(request, file, settings.http.max_upload_mb * 1_000_000)
             finally:
                 await asyncio.to_thread(file.close)
-        yield Upload(path, check_record(RecordingQuery, {**dict(request.query), **fields}))
+        yield Upload(path, check_record(model, {**dict(request.query), **fields}))
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+@asynccontextmanager
+async def receive_folder(request: web.Request, limit: int, limit_s: float) -> AsyncIterator[UploadedFolder]:
+    """Several files of a multipart body, at most `limit` bytes together; their names may lie in folders.
+
+    Raises InvalidInput (model_path_not_allowed, field_missing, request_malformed), TooLarge, DeadlineExceeded,
+    StorageFull.
+    """
+    folder = services_of(request).settings.state_dir / "incoming" / secrets.token_hex(12)
+    try:
+        with _storage(folder):
+            await asyncio.to_thread(folder.mkdir, parents=True, mode=0o700)
+            async with body_deadline(request, limit_s):
+                if (request.content_length or 0) > limit:
+                    raise TooLarge("body_too_large", limit_bytes=limit, received_bytes=request.content_length)
+                try:
+                    fields = await _receive_files(await request.multipart(), folder, limit)
+                except (HttpProcessingError, ValueError, AssertionError, RuntimeError) as error:
+                    raise InvalidInput("request_malformed", reason=str(error)[:80]) from error
+        yield UploadedFolder(folder, fields)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _receive_files(reader: MultipartReader, folder: Path, limit: int) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    count = 0
+    while (part := await reader.next()) is not None:
+        if not isinstance(part, BodyPartReader):
+            raise InvalidInput("request_malformed", reason="nested multipart")
+        if part.filename is None:
+            fields[part.name or ""] = (await _read_field(part)).decode("utf-8", "replace")
+            if len(fields) > MAX_PARTS:
+                raise InvalidInput("request_malformed", reason=f"more than {MAX_PARTS} fields")
+            continue
+        count += 1
+        if count > MAX_FILES:
+            raise InvalidInput("request_malformed", reason=f"more than {MAX_FILES} files")
+        path = await asyncio.to_thread(_place, folder, part.filename)
+        with await asyncio.to_thread(path.open, "xb") as file:
+            limit -= await _copy(part, file, limit)
+    if not count:
+        raise InvalidInput("field_missing", field="file")
+    return fields
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file called `name` goes, below `folder` whatever it is called. Makes the folders in between."""
+    parts = name.replace("\\", "/").split("/")
+    is_plain = all(part not in {"", ".", ".."} and part.isprintable() and len(part.encode()) <= 200 for part in parts)
+    path = folder.joinpath(*parts)
+    if not is_plain or len(parts) > MAX_DEPTH or path.exists() or any(up.is_file() for up in path.parents):
+        raise InvalidInput("model_path_not_allowed", name=name[:80])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 class _storage:  # noqa: N801 - reads as a statement where it is used
@@ -110,10 +181,12 @@ async def _read_field(part: BodyPartReader) -> bytes:
     return bytes(value)
 
 
-async def _copy(part: BodyPartReader, file: BinaryIO, limit: int) -> None:
+async def _copy(part: BodyPartReader, file: BinaryIO, limit: int) -> int:
+    """Bytes received."""
     received = 0
     while piece := await part.read_chunk(CHUNK_BYTES):
         received += len(piece)
         if received > limit:
             raise TooLarge("body_too_large", limit_bytes=limit, received_bytes=received)
         await asyncio.to_thread(file.write, piece)
+    return received

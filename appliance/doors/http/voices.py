@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from appliance.assembly import NewAssembly
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, as_json
 from appliance.doors.http.bodies import read_query, read_record
@@ -16,10 +17,12 @@ from appliance.doors.http.schemas import (
     PromoteAsked,
     VersionsTold,
     VersionTold,
+    VoiceAsked,
     VoicesTold,
     VoiceTold,
 )
 from appliance.doors.http.services import services_of
+from appliance.doors.http.uploads import receive_upload
 from appliance.errors import NotFound
 from appliance.voices.records import NewConsent
 
@@ -35,6 +38,27 @@ async def get_voice(request: web.Request) -> web.Response:
     """`GET /v1/voices/{voice}`."""
     registry = services_of(request).registry
     return answer_json(as_json(await registry.get_voice(principal_of(request).tenant, request.match_info["voice"])))
+
+
+async def add_voice(request: web.Request) -> web.Response:
+    """`POST /v1/voices`: a voice from imported weights and a reference clip (the part `file`)."""
+    services, tenant = services_of(request), principal_of(request).tenant
+    async with receive_upload(request, VoiceAsked) as upload:
+        asked = upload.asked
+        weights = tuple(part.strip() for part in asked.weights.split(",") if part.strip())
+        new = NewAssembly(
+            voice=asked.id,
+            weights=weights,
+            reference=upload.path,
+            transcript=asked.transcript,
+            language=asked.language,
+            title=asked.title,
+            speaker=asked.speaker,
+            engine=asked.engine,
+        )
+        version = await services.assembly.assemble(tenant, new)
+    location = {"Location": f"/v1/voices/{version.voice}/versions/{version.number}"}
+    return answer_json(as_json(version), status=201, headers=location)
 
 
 async def delete_voice(request: web.Request) -> web.Response:
@@ -101,6 +125,16 @@ ROUTES = (
         "GET", "/v1/voices", list_voices, "List voices", "voices", (Answer(200, "voices", VoicesTold),), query=PageQuery
     ),
     Route("GET", "/v1/voices/{voice}", get_voice, "One voice", "voices", (Answer(200, "the voice", VoiceTold),)),
+    Route(
+        "POST",
+        "/v1/voices",
+        add_voice,
+        "Make a voice from imported weights and a reference clip",
+        "voices",
+        (Answer(201, "its version, which speaks from now on", VersionTold),),
+        query=VoiceAsked,
+        body=Body(content_types=("multipart/form-data", "audio/*", "application/octet-stream")),
+    ),
     Route("DELETE", "/v1/voices/{voice}", delete_voice, "Retire a voice", "voices", (Answer(204, "gone"),)),
     Route(
         "GET",

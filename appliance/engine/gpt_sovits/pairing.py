@@ -6,8 +6,13 @@ from appliance.errors import InvalidInput
 
 ENGINE = "gpt_sovits"
 SAMPLE_RATE = 32_000  # Hz
-SHORTEST_S, LONGEST_S = 3.0, 10.0  # of a reference recording; upstream refuses others
+SHORTEST_S, LONGEST_S = 3.0, 10.0  # of a reference clip whose words are used; upstream refuses others
 LANGUAGES = ("zh", "en", "ja", "ko", "yue")
+TITLES = {
+    "hubert": "chinese-hubert-base",
+    "bert": "chinese-roberta-wwm-ext-large",
+    "sv": "ERes2NetV2 (pretrained_eres2netv2w24s4ep4.ckpt)",
+}
 
 _PARTNER = {"v1": "v1", "v2": "v2", "v2Pro": "v2", "v2ProPlus": "v2"}  # version of s2 -> version of s1
 
