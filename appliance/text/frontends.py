@@ -64,7 +64,10 @@ class LibraryFrontend(TextFrontend):
         if inventory not in self.inventories:
             known = ", ".join(self.inventories)
             raise InvalidInput("inventory_unknown", language=self.language, inventory=inventory, known=known)
-        reading = self.read(self._library(), clean_text(text), inventory)
+        clean = clean_text(text)
+        if inventory in GPT_SOVITS_SYMBOLS:  # a blank at the border of two languages is a phone of Korean
+            clean = " " * text[:1].isspace() + clean + " " * text[-1:].isspace() if clean else clean
+        reading = self.read(self._library(), clean, inventory)
         return assemble(self.language, reading, SYMBOLS.get(inventory))
 
     def _library(self) -> Any:
