@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from appliance.contracts import JsonDict, VoiceAssets
+from appliance.engine.gpt_sovits import pairing
 from appliance.engine.gpt_sovits.bert import ChineseBert
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet
 from appliance.engine.gpt_sovits.hubert import Hubert
@@ -25,13 +26,7 @@ Network = TypeVar("Network")
 
 # How many of each role stay in memory; the least recently used goes first. Two s1 and s2 of official size are 1.2 GB.
 KEPT = {"s1": 2, "s2": 2, "hubert": 1, "bert": 1, "sv": 1}
-TITLES = {
-    "s1": "s1 (text to semantic)",
-    "s2": "s2 (SoVITS)",
-    "hubert": "chinese-hubert-base",
-    "bert": "chinese-roberta-wwm-ext-large",
-    "sv": "ERes2NetV2 (speaker verification)",
-}
+TITLES = {"s1": "s1 (text to semantic)", "s2": "s2 (SoVITS)", **pairing.TITLES}
 
 
 class Networks:

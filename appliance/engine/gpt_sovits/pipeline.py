@@ -23,7 +23,7 @@ from appliance.contracts import (
     StarterVoice,
     VoiceAssets,
 )
-from appliance.engine.gpt_sovits.pairing import ENGINE, LANGUAGES, SAMPLE_RATE
+from appliance.engine.gpt_sovits.pairing import ENGINE, SAMPLE_RATE
 from appliance.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.reading import Reader
     from appliance.engine.gpt_sovits.voice import PreparedVoice
 
+LANGUAGES = ("zh", "en", "ja", "ko", "yue")
 SPEED_RANGE = (0.5, 2.0)
 LIBRARIES = ("torch", "safetensors")
 PREPARED_VOICES = 64  # a few hundred kilobytes each
