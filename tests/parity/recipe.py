@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 
 GOLDEN = Path(os.environ.get("VOICED_GOLDEN") or Path(__file__).resolve().parents[2].parent / "shared" / "golden")
 
-# Network -> salt; the s2 salt also makes the weights of its discriminator. A `salts.json` beside the golden files,
-# of the same keys, overrides them.
+# Network -> salt; the s2 salt also makes the weights of its discriminator. What the golden folder's README says, or a
+# `salts.json` of these keys in it, overrides them.
 SALTS: dict[str, str] = {
     "s1_tiny": "pub-a",
     "s1_full": "pub-b",
@@ -32,6 +33,27 @@ SALTS: dict[str, str] = {
     "hubert": "pub-a/hubert",
     "bert": "pub-a/bert",
 }
+# How the README of a golden folder names its salts; "<version>" in one stands for each version of s2.
+README_SALTS = {
+    "s1_tiny": r"s1 tiny `([^`]+)`",
+    "s1_full": r"s1 full `([^`]+)`",
+    "s2": r"s2 `([^`]+<version>)`",
+    "sv": r"ERes2NetV2 `([^`]+)`",
+    "hubert": r"recipe weights with salt `([^`]+)`",
+    "bert": r"recipe salt `([^`]+)`",
+}
+
+
+def salts_of_readme(text: str) -> dict[str, str]:
+    """The salts that a README names, by the keys of SALTS."""
+    found = {network: match[1] for network, pattern in README_SALTS.items() if (match := re.search(pattern, text))}
+    scheme = found.pop("s2", "")
+    versions = ("v2", "v2Pro", "v2ProPlus") if scheme else ()
+    return found | {f"s2_{version}": scheme.replace("<version>", version) for version in versions}
+
+
+if (GOLDEN / "README.md").is_file():
+    SALTS.update(salts_of_readme((GOLDEN / "README.md").read_text("utf-8")))
 if (GOLDEN / "salts.json").is_file():
     SALTS.update(json.loads((GOLDEN / "salts.json").read_text("utf-8")))
 
