@@ -6,7 +6,7 @@ import http.client
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,29 @@ class Client:
         body = _multipart(boundary, file.name, content, {k: v for k, v in fields.items() if v is not None})
         return self.call("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}).json()
 
+    def upload_files(self, path: str, files: Sequence[tuple[str, Path]], fields: Mapping[str, str]) -> Any:
+        """Send files of any size as multipart form data, piece by piece. Raises InvalidInput("file_unreadable")."""
+        boundary = secrets.token_hex(16)
+        try:
+            heads = [(_part_head(boundary, name), file, file.stat().st_size) for name, file in files]
+        except OSError as error:
+            raise InvalidInput("file_unreadable", path=str(error.filename), problem=error.strerror or "") from error
+        first, last = _part_fields(boundary, fields), f"--{boundary}--\r\n".encode()
+        length = len(first) + sum(len(head) + size + 2 for head, _, size in heads) + len(last)
+
+        def pieces() -> Iterator[bytes]:
+            yield first
+            for head, file, _ in heads:
+                yield head
+                with file.open("rb") as source:
+                    while piece := source.read(1 << 20):
+                        yield piece
+                yield b"\r\n"
+            yield last
+
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
+        return self.call("POST", path, pieces(), headers).json()
+
     def speak(self, text: str, voice: str, **options: Any) -> Answer:
         """`POST /tts`: audio of `text`, and the headers that say which voice version spoke."""
         body = json.dumps({"text": text, "speaker": voice} | {k: v for k, v in options.items() if v is not None})
@@ -130,7 +153,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, Any] | None = None,
     ) -> Answer:
@@ -187,13 +210,23 @@ def _problem_of(answer: Answer) -> JsonDict:
 
 
 def _multipart(boundary: str, filename: str, content: bytes, fields: Mapping[str, str]) -> bytes:
-    edge = f"--{boundary}\r\n".encode()
-    parts = [
-        edge + f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+    parts = (
+        _part_fields(boundary, fields),
+        _part_head(boundary, filename),
+        content,
+        f"\r\n--{boundary}--\r\n".encode(),
+    )
+    return b"".join(parts)
+
+
+def _part_fields(boundary: str, fields: Mapping[str, str]) -> bytes:
+    return b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields.items()
-    ]
+    )
+
+
+def _part_head(boundary: str, filename: str) -> bytes:
     safe = filename.replace('"', "%22").replace("\r", "").replace("\n", "")
-    head = f'Content-Disposition: form-data; name="file"; filename="{safe}"\r\n'
-    head += "Content-Type: application/octet-stream\r\n\r\n"
-    parts.append(edge + head.encode() + content + b"\r\n")
-    return b"".join(parts) + f"--{boundary}--\r\n".encode()
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{safe}"\r\n'
+    return f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()

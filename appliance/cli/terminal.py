@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from ipaddress import ip_address
@@ -63,6 +64,12 @@ class Terminal:
         found = _running_daemon(self.settings.state_dir)
         url = self.arguments.url or found or _url_of(self.settings)
         return Client(url.rstrip("/"), self._token_for(url, found), self.language)
+
+    @property
+    def works_alone(self) -> bool:
+        """Whether --state-dir names a box whose daemon is not running: the command then works on it by itself."""
+        given = self.arguments
+        return bool(given.state_dir) and not given.url and _running_daemon(self.settings.state_dir) is None
 
     def _token_for(self, url: str, found: str | None) -> str:
         if self.arguments.token:
@@ -128,9 +135,13 @@ def as_problem(error: VoicedError, language: str) -> JsonDict:
 
 
 def _running_daemon(state_dir: Path) -> str | None:
-    """The address that a daemon left in its state directory."""
+    """The address that a daemon left in its state directory; one that was killed left it too, and does not count."""
     try:
-        return str(json.loads((state_dir / "daemon.json").read_text(encoding="utf-8"))["url"])
+        left = json.loads((state_dir / "daemon.json").read_text(encoding="utf-8"))
+        os.kill(int(left["pid"]), 0)
+        return str(left["url"])
+    except PermissionError:  # it lives, under another user
+        return str(left["url"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from appliance.cli import add_action
+from appliance.cli.client import Refused
+from appliance.cli.models import import_paths
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
@@ -18,6 +21,18 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(metavar="ACTION", required=True)
     add_action(actions, "list", "all voices", list_voices)
     add_action(actions, "show", "one voice with its versions", show_voice).add_argument("id")
+    add = add_action(actions, "add", "make a voice from imported weights and a reference clip", add_voice)
+    add.add_argument("id", help="id of the voice, e.g. anna; an existing voice gets a new version")
+    add.add_argument("--engine", default="gpt_sovits")
+    add.add_argument(
+        "--weights", nargs=2, required=True, metavar=("S1", "S2"), help="imported models by name or id, or their files"
+    )
+    add.add_argument("--reference", required=True, type=Path, metavar="CLIP", help="3 to 10 s of the voice")
+    add.add_argument("--transcript", default="", metavar="TEXT", help="what the clip says (default: the box listens)")
+    add.add_argument("--language", default="auto", choices=("auto", "zh", "en", "ja", "ko", "yue"), help="of the clip")
+    add.add_argument("--title", default="", help="name shown to people")
+    add.add_argument("--speaker", default="", help="whose voice it is")
+    add.add_argument("--consent", default="", metavar="WORDS", help="record that the speaker agreed, in these words")
     promote = add_action(actions, "promote", "make a version the one that the name means", promote_voice)
     promote.add_argument("id")
     promote.add_argument("version", type=int)
@@ -56,6 +71,40 @@ def show_voice(terminal: Terminal) -> int:
         [[row["number"], row["engine"], row["created_at"], _figures(row["metrics"])] for row in versions],
     )
     return 0
+
+
+def add_voice(terminal: Terminal) -> int:
+    """Exit 0 when the voice speaks from now on."""
+    given = terminal.arguments
+    weights = _imported(terminal, given.weights)
+    if given.consent:
+        order = {"speaker": given.speaker or given.id, "voice": given.id, "purposes": list(PURPOSES[:3])}
+        terminal.client.post("/v1/consents", {**order, "statement": given.consent})
+    fields = {
+        "id": given.id,
+        "engine": given.engine,
+        "weights": ",".join(weights),
+        "transcript": given.transcript,
+        "language": given.language,
+        "title": given.title,
+        "speaker": given.speaker,
+    }
+    with terminal.err.status(terminal.sentence("cli.checking", file=given.reference.name)):
+        version = terminal.client.upload("/v1/voices", given.reference, fields)
+    if terminal.as_json:
+        terminal.document(version)
+    terminal.tell("cli.voice_added", voice=given.id, version=version["id"])
+    return 0
+
+
+def _imported(terminal: Terminal, weights: list[str]) -> list[str]:
+    """Ids or names of models; files among `weights` are imported first. Raises what their import ended with."""
+    if not all(Path(one).is_file() for one in weights):
+        return weights
+    job = import_paths(terminal, [Path(one) for one in weights], "")
+    if job["state"] != "done":
+        raise Refused(422, {**job["error"], "detail": job["error"]["message"]})
+    return [model["id"] for model in job["result"]["models"] if model["kind"] in {"s1", "s2"}]
 
 
 def promote_voice(terminal: Terminal) -> int:

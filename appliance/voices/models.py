@@ -87,7 +87,7 @@ class ModelStore:
         return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _model))
 
     async def get(self, tenant: str, spec: str) -> Model:
-        """By id, or by name where only one is called so.
+        """By id, or by its name or its file's where only one is called so.
 
         Raises NotFound("model_not_imported"), InvalidInput("model_ambiguous").
         """
@@ -157,8 +157,10 @@ def _insert(db: sqlite3.Connection, tenant: str, new: NewModel, files: Mapping[s
 
 def _find(db: sqlite3.Connection, tenant: str, spec: str) -> Model:
     spec = clean_name(spec)
-    query = "SELECT * FROM models WHERE tenant = ? AND (id = ? OR name = ?) AND removed_at IS NULL ORDER BY id = ? DESC"
-    rows = db.execute(query, (tenant, spec, spec, spec)).fetchall()
+    query = """
+        SELECT * FROM models WHERE tenant = ? AND removed_at IS NULL AND (id = ? OR name = ? OR source_name = ?)
+        ORDER BY id = ? DESC"""
+    rows = db.execute(query, (tenant, spec, spec, spec, spec)).fetchall()
     if not rows:
         raise NotFound("model_not_imported", model=spec[:80])
     if len(rows) > 1 and rows[0]["id"] != spec:

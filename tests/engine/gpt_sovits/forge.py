@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.engine.gpt_sovits.layouts import Shapes, bert_layout, s1_layout, s2_layout
+from appliance.engine.gpt_sovits.layouts import Shapes, bert_layout, hubert_layout, s1_layout, s2_layout
 
 S1_SIZES = {"hidden_dim": 16, "embedding_dim": 16, "head": 2, "n_layer": 2, "vocab_size": 1025, "EOS": 1024}
 S2_SIZES = {
@@ -32,6 +32,8 @@ S2_SIZES = {
 }
 BERT_SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 BERT_SIZES |= {"vocab_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2}
+HUBERT_SIZES = {"hidden_size": 768, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+HUBERT_SIZES |= {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 64}
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "你", "好", "们"]
 
 
@@ -58,6 +60,26 @@ def bert_folder(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(BERT_SIZES))
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     write(folder / "pytorch_model.bin", zeros(bert_layout(BERT_SIZES).required))
+    return folder
+
+
+def hubert_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(HUBERT_SIZES))
+    write(folder / "pytorch_model.bin", zeros(hubert_layout(HUBERT_SIZES).required))
+    return folder
+
+
+def pretrained(folder: Path) -> Path:
+    """As official files lie, with others that voiced does not speak among them."""
+    hubert_folder(folder / "chinese-hubert-base")
+    bert_folder(folder / "chinese-roberta-wwm-ext-large")
+    (folder / "gsv-v2final-pretrained").mkdir()
+    write(folder / "gsv-v2final-pretrained" / "s2G2333k.pth", s2_content(posterior=True))
+    write(folder / "s1v3.ckpt", s1_content())
+    v3 = {"weight": {"cfm.estimator.x": np.zeros(4, np.float16)}, "config": {}, "info": ""}
+    write(folder / "s2Gv3.pth", v3)
+    (folder / "notes.txt").write_text("not a model")
     return folder
 
 
