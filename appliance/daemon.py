@@ -78,7 +78,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         pool = WorkerPool(worker_spec(settings, state), settings.worker, settings.speech.clause_deadline_s)
         pool.start()
         stack.push_async_callback(pool.stop)
-        synthesis = Synthesis(registry, consents, pool, settings.speech)
+        synthesis = Synthesis(registry, consents, pool, settings.speech, settings.engine.default)
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)

@@ -51,6 +51,7 @@ class HttpSettings(Slice):
 class SpeechSettings(Slice):
     """Synthesis limits and loudness."""
 
+    default_voice: str = ""  # where nobody names one; empty: the own voice promoted last, else the engine's first
     max_characters: int = Field(5_000, ge=1, le=100_000)
     max_waiting: int = Field(64, ge=1)  # requests admitted at once; more are answered 503 + Retry-After
     max_waiting_per_client: int = Field(64, ge=1)  # of them from one client address or token; more are answered 429

@@ -10,6 +10,7 @@ gives the same audio whatever else the box is doing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -21,7 +22,7 @@ import numpy as np
 
 from appliance.audio.loudness import gain_between, integrated_lufs, limit
 from appliance.contracts import Audio, AudioChunk, JsonDict, Samples, SpeakTask, VoiceAssets
-from appliance.errors import Busy, DeadlineExceeded, InvalidInput, TooLarge
+from appliance.errors import Busy, DeadlineExceeded, Forbidden, InvalidInput, TooLarge, Unavailable
 from appliance.settings import SpeechSettings
 from appliance.text.clauses import split_clauses
 from appliance.text.cleaning import clean_text, has_speech
@@ -67,8 +68,15 @@ class Synthesis:
     """Admits requests and turns each into loudness-matched audio, clause by clause."""
 
     def __init__(
-        self, registry: VoiceRegistry, consents: ConsentStore, pool: WorkerPool, settings: SpeechSettings
+        self,
+        registry: VoiceRegistry,
+        consents: ConsentStore,
+        pool: WorkerPool,
+        settings: SpeechSettings,
+        engine: str = "",
     ) -> None:
+        """`engine` is the one whose starter voices come first when nobody names a voice."""
+        self._engine = engine
         self._registry = registry
         self._consents = consents
         self._pool = pool
@@ -80,6 +88,20 @@ class Synthesis:
     def active(self) -> int:
         """Requests admitted and not yet through."""
         return self._active.total()
+
+    async def default_voice(self, tenant: str, purpose: str = "speak") -> str:
+        """The voice that speaks when nobody named one: the one of the settings, else the own voice promoted last that
+        may be used for `purpose`, else the first starter of the default engine.
+
+        Raises Unavailable("no_voice"). The voice of the settings is not looked up: asking for it says what is wrong.
+        """
+        if self._settings.default_voice:
+            return self._settings.default_voice
+        for voice in await self._registry.speaking_voices(tenant, self._engine):
+            with contextlib.suppress(Forbidden):
+                await self._consents.require(tenant, voice.id, purpose)
+                return voice.id
+        raise Unavailable("no_voice")
 
     async def open(self, request: SpeechRequest) -> Speech:
         """Admit a request; audio is made once `chunks` is iterated.

@@ -13,11 +13,12 @@ import pytest
 from appliance.audio.loudness import integrated_lufs
 from appliance.contracts import StarterVoice
 from appliance.database import open_database
-from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge
+from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge, Unavailable
 from appliance.settings import IntakeSettings, PluginSettings, SpeechSettings, WorkerSettings
 from appliance.synthesis import SpeechRequest, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.records import NewConsent, NewVersion, NewVoice
 from appliance.voices.registry import VoiceRegistry
 from appliance.workers import WorkerPool, WorkerSpec
 
@@ -36,7 +37,7 @@ async def synthesis(tmp_path: Path, **settings):
         pool = WorkerPool(spec, WorkerSettings(), 20.0)
         pool.start()
         try:
-            yield Synthesis(registry, ConsentStore(db), pool, SpeechSettings(**settings))
+            yield Synthesis(registry, ConsentStore(db), pool, SpeechSettings(**settings), "sine")
         finally:
             await pool.stop()
 
@@ -117,3 +118,28 @@ async def test_a_request_past_its_deadline_says_so(tmp_path):
             await speech.render(ask("slow, " * 40))
         assert caught.value.code == "speech_deadline"
         assert speech.active == 0
+
+
+async def test_an_own_voice_speaks_where_none_is_named_as_long_as_its_speaker_agrees(tmp_path):
+    async with synthesis(tmp_path) as speech:
+        registry, consents = speech._registry, speech._consents
+        assert await speech.default_voice("main") == "sine-220"  # the first that the engine lists
+        await registry.create_voice("main", NewVoice("zoe"))
+        version = await registry.add_version("main", "zoe", NewVersion("sine", {}, {"hz": 330}))
+        await registry.promote("main", "zoe", version.number)
+        assert await speech.default_voice("main") == "sine-220"  # nobody has agreed yet
+        given = await consents.record("main", NewConsent("Zoe", "zoe", ("speak",), "I agree."))
+        assert await speech.default_voice("main") == "zoe"
+        assert await speech.default_voice("main", "announce") == "sine-220"
+        await consents.revoke("main", given.id)
+        assert await speech.default_voice("main") == "sine-220"
+        with pytest.raises(Unavailable) as none:
+            await speech.default_voice("nobody-here")
+        assert none.value.code == "no_voice"
+
+
+async def test_the_voice_of_the_settings_is_never_replaced(tmp_path):
+    async with synthesis(tmp_path, default_voice="gone") as speech:
+        assert await speech.default_voice("main") == "gone"
+        with pytest.raises(NotFound):
+            await speech.open(ask(voice=await speech.default_voice("main")))

@@ -38,7 +38,9 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
 
 def _add_speech_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("text", help="what to say")
-    command.add_argument("--voice", help="voice, e.g. anna or anna@3 (default: the first of the box)")
+    command.add_argument(
+        "--voice", help="voice, e.g. anna or anna@3 (default: the one promoted last, else the first of the engine)"
+    )
     command.add_argument("--language", default="auto", help="zh, en, ja or auto")
     command.add_argument("--priority", choices=PRIORITIES, help="what is more urgent goes first")
     command.add_argument("--volume", type=float, help="0 to 1")
@@ -116,8 +118,8 @@ def stop_announcements(terminal: Terminal) -> int:
 
 
 def default_voice(client: Client) -> str:
-    """The first voice of the box. Raises Unavailable("no_voice") when it has none."""
-    first = next(client.items("/v1/voices"), None)
-    if first is None:
+    """The voice that the box speaks with where nobody names one. Raises Unavailable("no_voice") when it has none."""
+    voice = client.get("/v1/system")["speech"]["default_voice"]
+    if not voice:
         raise Unavailable("no_voice")
-    return str(first["id"])
+    return str(voice)

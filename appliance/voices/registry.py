@@ -36,6 +36,14 @@ SELECT voices.*, aliases.number AS current,
      WHERE v.tenant = voices.tenant AND v.voice = voices.id AND v.number >= voices.first_number) AS latest
 FROM voices LEFT JOIN aliases ON aliases.tenant = voices.tenant AND aliases.name = voices.id"""
 
+_SPEAKING = """
+JOIN voice_versions AS spoken ON spoken.tenant = voices.tenant AND spoken.voice = voices.id
+    AND spoken.number = aliases.number
+WHERE voices.tenant = ? AND voices.deleted_at IS NULL
+ORDER BY voices.origin = 'starter', CASE voices.origin WHEN 'own' THEN -(
+        SELECT max(sequence) FROM alias_moves AS m WHERE m.tenant = voices.tenant AND m.name = voices.id) END,
+    spoken.engine <> ?, voices.rowid"""
+
 _SELECT_VERSION = """
 SELECT v.* FROM voice_versions AS v JOIN voices ON voices.tenant = v.tenant AND voices.id = v.voice"""
 _LIVING = "voices.deleted_at IS NULL AND v.number >= voices.first_number"
@@ -53,6 +61,15 @@ class VoiceRegistry:
         """The tenant's voices by id."""
         listing = Listing(_SELECT_VOICE, "voices.tenant = ? AND deleted_at IS NULL", (tenant,), ("voices.id",))
         return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _voice))
+
+    async def speaking_voices(self, tenant: str, engine: str) -> tuple[Voice, ...]:
+        """The voices with a version in production, in the order in which one that nobody named is chosen.
+
+        First the tenant's own, the one promoted last before the others; then starters, those of `engine` first and as
+        the engine lists them.
+        """
+        query = f"{_SELECT_VOICE} {_SPEAKING}"
+        return await self._db.read(lambda db: tuple(_voice(row) for row in db.execute(query, (tenant, engine))))
 
     async def get_voice(self, tenant: str, voice_id: str) -> Voice:
         """Raises NotFound("voice_not_found")."""

@@ -64,7 +64,7 @@ async def open_box(state_dir: Path, **settings: object):
         pool = WorkerPool(spec, config.worker, config.speech.clause_deadline_s)
         pool.start()
         stack.push_async_callback(pool.stop)
-        synthesis = Synthesis(registry, consents, pool, config.speech)
+        synthesis = Synthesis(registry, consents, pool, config.speech, "sine")
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
         jobs = JobRunner(db, registry, recordings, blobs, config)
         await jobs.start()

@@ -74,3 +74,11 @@ async def test_errors_have_the_shape_that_the_client_reads(client):
     with pytest.raises(openai.BadRequestError) as caught:
         await client.audio.speech.create(model="tts-1", voice="sine-440", input=TEXT, speed=4.0)
     assert (caught.value.code, caught.value.param) == ("field_invalid", "speed")
+
+
+async def test_a_client_that_names_no_voice_gets_the_default_one(box):
+    async with box.client.get("/v1/system") as answer:
+        default = (await answer.json())["speech"]["default_voice"]
+    assert default.startswith("sine-")
+    async with box.client.post("/v1/audio/speech", json={"model": "tts-1", "input": "Hello."}) as answer:
+        assert (answer.status, answer.headers["X-Voice-Version"]) == (200, f"{default}@1")

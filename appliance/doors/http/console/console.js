@@ -97,7 +97,7 @@ async function showVoices() {
     cursor = page.next;
   }
   voices = rows;
-  const before = $("voice").value;
+  const before = $("voice").value || (await get("/v1/system")).speech.default_voice;
   const speaking = voices.filter((voice) => voice.current);
   $("voice").replaceChildren(...speaking.map((voice) => element("option", { value: voice.id }, voice.title || voice.id)));
   if (speaking.some((voice) => voice.id === before)) $("voice").value = before;
