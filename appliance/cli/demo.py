@@ -34,7 +34,7 @@ VOICE = "demo-reader"
 SENTENCES = {  # name -> (language, text)
     "zh": ("zh", "欢迎光临，本店今天营业到晚上九点。请保管好随身物品，祝您购物愉快。"),
     "en": ("en", "Welcome to our store. We are open until nine o'clock this evening."),
-    "mixed": ("auto", "各位顾客，二楼有新鲜的 coffee 和 sandwich，thank you for visiting us!"),
+    "mixed": ("auto", "各位顾客，请到二楼的 service center 办理会员卡，谢谢。"),
 }
 READY_TIMEOUT_S = 300.0  # the first start prepares graphs
 PLAY_TIMEOUT_S = 60.0
