@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 COMMANDS = (
-    *("run", "demo", "say", "clone", "voices", "recordings", "jobs"),
+    *("run", "demo", "say", "clone", "voices", "models", "recordings", "jobs"),
     *("find", "doctor", "plugins", "check-config", "bench", "announce"),
 )
 DROP_INS = Path(__file__).parents[1] / "drop_ins"

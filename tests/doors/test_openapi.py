@@ -71,7 +71,17 @@ async def test_answers_have_the_fields_that_the_document_promises(box):
 
 
 async def test_every_collection_has_the_same_shape(box):
-    for name in ("voices", "recordings", "consents", "jobs", "announcements", "plugins", "models", "audio/voices"):
+    for name in (
+        "voices",
+        "recordings",
+        "consents",
+        "jobs",
+        "announcements",
+        "weights",
+        "plugins",
+        "models",
+        "audio/voices",
+    ):
         async with box.client.get(f"/v1/{name}") as answer:
             body = await answer.json()
         assert isinstance(body["items"], list) and "next" in body, name

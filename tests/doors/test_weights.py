@@ -137,6 +137,7 @@ async def test_a_voice_is_made_of_weights_and_a_clip(box, folder):
     assert assets.files.keys() == roles and assets.files["reference"].read_bytes() == clip(5)
     problem = await call(box, "DELETE", "/v1/weights/s1v3", 409)
     assert (problem["code"], problem["measured"]["voices"]) == ("model_in_use", "zero-shot@1")
+    await call(box, "DELETE", "/v1/voices/zero-shot", 204)
 
 
 @pytest.mark.parametrize(

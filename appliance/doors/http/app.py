@@ -29,6 +29,7 @@ from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Metrics
 from appliance.doors.http.routes import Answer, Handler, Route, RouteTable
 from appliance.doors.http.services import METRICS, SERVICES, STOPPING, TABLE, Services
+from appliance.doors.http.uploads import sweep_incoming
 from appliance.errors import Unavailable
 from appliance.plugin_manager import Plugins
 
@@ -109,6 +110,7 @@ async def serve_http(services: Services) -> AsyncIterator[str]:
     """
     settings = services.settings.http
     sockets = _listen(settings.host, settings.port)
+    await asyncio.to_thread(sweep_incoming, services.settings.state_dir)
     runner = web.AppRunner(
         make_app(services),
         access_log=None,  # ours says the route, never the query with its token

@@ -23,6 +23,7 @@ MAX_FIELD_BYTES = 1 << 17  # a transcript of 20 000 Chinese characters takes 60 
 MAX_PARTS = 20
 
 
+INCOMING = "incoming"  # folder of the state directory; what lies there belongs to a request
 MAX_FILES = 500
 MAX_DEPTH = 6
 
@@ -43,6 +44,11 @@ class UploadedFolder:
     fields: dict[str, str]
 
 
+def sweep_incoming(state_dir: Path) -> None:
+    """Remove what requests left that a killed daemon had not finished. Before the doors open only."""
+    shutil.rmtree(state_dir / INCOMING, ignore_errors=True)
+
+
 @asynccontextmanager
 async def receive_upload(request: web.Request, model: type[Record]) -> AsyncIterator[Upload[Record]]:
     """The body, multipart or raw, as a file; its fields as `model`, which has a `filename`.
@@ -50,7 +56,7 @@ async def receive_upload(request: web.Request, model: type[Record]) -> AsyncIter
     Raises TooLarge, InvalidInput, DeadlineExceeded, StorageFull.
     """
     settings = services_of(request).settings
-    folder = settings.state_dir / "incoming"
+    folder = settings.state_dir / INCOMING
     path = folder / secrets.token_hex(12)
     try:
         with _storage(folder):
@@ -72,7 +78,7 @@ async def receive_folder(request: web.Request, limit: int, limit_s: float) -> As
     Raises InvalidInput (model_path_not_allowed, field_missing, request_malformed), TooLarge, DeadlineExceeded,
     StorageFull.
     """
-    folder = services_of(request).settings.state_dir / "incoming" / secrets.token_hex(12)
+    folder = services_of(request).settings.state_dir / INCOMING / secrets.token_hex(12)
     try:
         with _storage(folder):
             await asyncio.to_thread(folder.mkdir, parents=True, mode=0o700)
