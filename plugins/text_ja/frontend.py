@@ -7,8 +7,10 @@ import unicodedata
 from typing import Any
 
 from appliance_plugins.text_ja.kokoro_symbols import spell
+from appliance_plugins.text_ja.prosody import read_prosody
 
-from appliance.text.frontends import LibraryFrontend, Reading, Spoken
+from appliance.text.frontends import KOKORO, LibraryFrontend, Reading, Spoken
+from appliance.text.gpt_sovits_symbols import GPT_SOVITS_V1, GPT_SOVITS_V2
 
 _LONGEST_RUN = 400  # characters handed to OpenJTalk at once: its line buffer is fixed
 _MARKS = {
@@ -25,9 +27,10 @@ _PIECE = re.compile(rf"[^。！？!?\n]{{1,{_LONGEST_RUN}}}[。！？!?\n]*|[。
 
 
 class JapaneseFrontend(LibraryFrontend):
-    """Standard Japanese. One word span per OpenJTalk word; accent is not marked (the inventory has no accent)."""
+    """Standard Japanese. One word span per OpenJTalk word; pitch is marked where the inventory has marks for it."""
 
     language = "ja"
+    inventories = (KOKORO, GPT_SOVITS_V1, GPT_SOVITS_V2)
     library = "pyopenjtalk-plus"
 
     def load_library(self) -> Any:
@@ -38,6 +41,9 @@ class JapaneseFrontend(LibraryFrontend):
         return pyopenjtalk
 
     def read(self, library: Any, text: str, inventory: str) -> Reading:
+        if inventory != KOKORO:
+            reading: Reading = read_prosody(library, text, inventory)
+            return reading
         written = _normalise(text)
         nodes = [
             node

@@ -18,7 +18,7 @@ from appliance.errors import InvalidInput
 from appliance.hookspecs import API_VERSION, PROJECT, VoicedSpec
 from appliance.text.frontends import SYMBOLS
 
-BUILT_IN = tuple(f"appliance_plugins.text_{language}" for language in ("zh", "yue", "en", "ja"))
+BUILT_IN = tuple(f"appliance_plugins.text_{language}" for language in ("zh", "yue", "en", "ja", "ko"))
 
 
 def _plugin_modules() -> list[str]:
@@ -130,9 +130,11 @@ for name in {BUILT_IN!r}:
     plugin = importlib.import_module(name)
     plugin.register_frontends(register=lambda language, factory: found.update({{language: factory()}}))
 libraries = {{"jieba", "pypinyin", "opencc", "ToJyutping", "hibari", "pyopenjtalk", "onnxruntime", "torch"}}
+libraries |= {{"nltk", "inflect", "wordsegment", "g2p_en", "g2pk2", "mecab_ko", "jamo"}}
 heavy = libraries & set(sys.modules)
 assert not heavy, heavy
-for language, text in (("zh", "你好"), ("en", "Hello voiced"), ("ja", "何時ですか"), ("yue", "你好")):
+texts = {{"zh": "你好", "en": "Hello voiced", "ja": "何時ですか", "yue": "你好", "ko": "안녕하세요"}}
+for language, text in texts.items():
     for inventory in found[language].inventories:
         assert found[language].analyse(text, inventory).phones
 """
