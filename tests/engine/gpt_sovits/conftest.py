@@ -91,6 +91,30 @@ def random_weights(network: torch.nn.Module, seed: int) -> dict[str, torch.Tenso
     return tensors
 
 
+def write_folder(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> Path:
+    """A model folder as `transformers` writes it."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    torch.save(tensors, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+def hubert_file(folder: Path) -> Path:
+    tensors = random_weights(Hubert(HubertConfig.from_dict(HUBERT)), 0)
+    name = "encoder.pos_conv_embed.conv.weight"
+    weight = tensors.pop(name)
+    tensors |= {f"{name}_g": weight.norm(dim=(0, 1), keepdim=True), f"{name}_v": weight}
+    return write_folder(folder, tensors, {"model_type": "hubert", **HUBERT})
+
+
+def bert_file(folder: Path) -> Path:
+    all_layers = BertConfig.from_dict({**BERT, "num_hidden_layers": BERT["num_hidden_layers"] + 2})
+    tensors = {f"bert.{name}": tensor for name, tensor in random_weights(Bert(all_layers), 0).items()}
+    path = write_folder(folder, tensors, {"model_type": "bert", **BERT})
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY), "utf-8")
+    return path
+
+
 class Models:
     """Writes model files, and makes voices of them."""
 

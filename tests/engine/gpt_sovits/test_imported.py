@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from appliance.contracts import SpeakTask, VoiceAssets
-from appliance.engine.gpt_sovits.bert import Bert, BertConfig
 from appliance.engine.gpt_sovits.checkpoint import read_checkpoint
 from appliance.engine.gpt_sovits.conversion import convert
-from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
 
-from .conftest import BERT, HUBERT, VOCABULARY, Models, Say, clip, random_weights
+from .conftest import Models, Say, bert_file, clip, hubert_file
 
 spec = importlib.util.spec_from_file_location("golden_recipe", Path(__file__).parents[2] / "parity" / "recipe.py")
 assert spec is not None
@@ -33,30 +28,6 @@ SHORT = "下雨了。"
 def import_file(path: Path, folder: Path) -> tuple[Path, Path]:
     converted = convert(read_checkpoint(path), folder / path.stem)
     return converted.weights, converted.config
-
-
-def write_folder(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> Path:
-    """A model folder as `transformers` writes it."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    torch.save(tensors, folder / "pytorch_model.bin")
-    return folder / "pytorch_model.bin"
-
-
-def hubert_file(folder: Path) -> Path:
-    tensors = random_weights(Hubert(HubertConfig.from_dict(HUBERT)), 0)
-    name = "encoder.pos_conv_embed.conv.weight"
-    weight = tensors.pop(name)
-    tensors |= {f"{name}_g": weight.norm(dim=(0, 1), keepdim=True), f"{name}_v": weight}
-    return write_folder(folder, tensors, {"model_type": "hubert", **HUBERT})
-
-
-def bert_file(folder: Path) -> Path:
-    all_layers = BertConfig.from_dict({**BERT, "num_hidden_layers": BERT["num_hidden_layers"] + 2})
-    tensors = {f"bert.{name}": tensor for name, tensor in random_weights(Bert(all_layers), 0).items()}
-    path = write_folder(folder, tensors, {"model_type": "bert", **BERT})
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY), "utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
