@@ -156,6 +156,16 @@ class StarterVoice:
 
 
 @dataclass(frozen=True)
+class Pronunciation:
+    """How a word is read where the front end's own reading is not wanted; `appliance.text.lexicon` applies it."""
+
+    word: str  # as it is written
+    reading: str  # pinyin, Jyutping, a word that sounds like it, or /symbols of an inventory/
+    language: str = ""  # "zh", "en", ..; "" for a word that is the same in every language
+    occurrence: int | None = None  # 0 for the first one in the text; None for all
+
+
+@dataclass(frozen=True)
 class SpeakTask:
     """One clause in one voice. Equal tasks give equal audio on one machine and backend."""
 
@@ -164,6 +174,7 @@ class SpeakTask:
     language: str = "auto"  # "zh" | "en" | "ja" | "auto" (by script, mixed allowed)
     speed: float = 1.0  # 0.5 .. 2.0, duration is divided by it
     seed: int = 0
+    lexicon: tuple[Pronunciation, ...] = ()  # those that matter to `text`
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ from appliance.jobs.runner import JobRunner
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
-from appliance.synthesis import Synthesis
+from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.lexicon import LexiconStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.registry import VoiceRegistry
 from appliance.voices.renditions import RenditionStore
@@ -78,7 +79,9 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         pool = WorkerPool(worker_spec(settings, state), settings.worker, settings.speech.clause_deadline_s)
         pool.start()
         stack.push_async_callback(pool.stop)
-        synthesis = Synthesis(registry, consents, pool, settings.speech, settings.engine.default)
+        lexicon = LexiconStore(db, plugins.frontends)
+        rooms = SpeechRooms(registry, consents, lexicon, pool)
+        synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
@@ -94,6 +97,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             recordings=recordings,
             consents=consents,
             renditions=renditions,
+            lexicon=lexicon,
             models=jobs.models,
             assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool)),
             synthesis=synthesis,

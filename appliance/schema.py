@@ -138,6 +138,14 @@ CREATE TABLE models (
     PRIMARY KEY (tenant, id)
 ) STRICT"""
 
+_LEXICON = """
+CREATE TABLE lexicon (
+    tenant TEXT NOT NULL, language TEXT NOT NULL,
+    word TEXT NOT NULL COLLATE NOCASE,  -- as in texts: Siobhan is SIOBHAN
+    reading TEXT NOT NULL, created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, language, word)
+) STRICT"""
+
 
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
@@ -185,4 +193,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(4, "work", _run(_JOBS, _ANNOUNCEMENTS, _FINISHED_JOBS_STAY)),
     Migration(5, "indexes", _run(*_INDEXES)),
     Migration(6, "models", _run(_MODELS, "CREATE INDEX models_by_time ON models (tenant, created_at, id)")),
+    Migration(7, "lexicon", _run(_LEXICON)),
 )

@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from appliance.audio.loudness import gain_between, integrated_lufs, limit
-from appliance.contracts import Audio, AudioChunk, JsonDict, Samples, SpeakTask, VoiceAssets
+from appliance.contracts import Audio, AudioChunk, JsonDict, Pronunciation, Samples, SpeakTask, VoiceAssets
 from appliance.errors import Busy, DeadlineExceeded, Forbidden, InvalidInput, TooLarge, Unavailable
 from appliance.settings import SpeechSettings
-from appliance.text.clauses import split_clauses
 from appliance.text.cleaning import clean_text, has_speech
+from appliance.text.lexicon import check_symbols, count_word, find_overrides
+from appliance.text.marked import MarkedClause, split_marked
 from appliance.voices.consents import ConsentStore
+from appliance.voices.lexicon import LexiconStore
 from appliance.voices.records import VoiceVersion
 from appliance.voices.registry import VoiceRegistry
 from appliance.workers import SpeechTicket, WorkerPool
@@ -42,7 +44,7 @@ class SpeechRequest:
 
     tenant: str
     voice: str  # "anna" or "anna@3"
-    text: str
+    text: str  # may have readings in it: 他姓[单](shan4)
     language: str = "auto"
     speed: float = 1.0  # 0.5 .. 2.0; the duration is divided by it
     seed: int | None = None  # None: derived from the request, so that equal requests give equal audio
@@ -64,22 +66,26 @@ class Speech:
     timings: dict[str, float] = field(default_factory=dict)  # ms per stage, summed; complete at the end
 
 
+@dataclass(frozen=True)
+class SpeechRooms:
+    """What synthesis stands on."""
+
+    registry: VoiceRegistry
+    consents: ConsentStore
+    lexicon: LexiconStore
+    pool: WorkerPool
+
+
 class Synthesis:
     """Admits requests and turns each into loudness-matched audio, clause by clause."""
 
-    def __init__(
-        self,
-        registry: VoiceRegistry,
-        consents: ConsentStore,
-        pool: WorkerPool,
-        settings: SpeechSettings,
-        engine: str = "",
-    ) -> None:
+    def __init__(self, rooms: SpeechRooms, settings: SpeechSettings, engine: str = "") -> None:
         """`engine` is the one whose starter voices come first when nobody names a voice."""
         self._engine = engine
-        self._registry = registry
-        self._consents = consents
-        self._pool = pool
+        self._registry = rooms.registry
+        self._consents = rooms.consents
+        self._lexicon = rooms.lexicon
+        self._pool = rooms.pool
         self._settings = settings
         self._active: Counter[str] = Counter()
         self._seconds_per_request = 1.0  # running mean; tells refused clients when to come back
@@ -106,25 +112,30 @@ class Synthesis:
     async def open(self, request: SpeechRequest) -> Speech:
         """Admit a request; audio is made once `chunks` is iterated.
 
-        Raises InvalidInput (text_empty, text_not_speakable, language_unknown, speed_out_of_range), TooLarge
-        (text_too_long), NotFound (voice_not_found, version_not_found), Forbidden (consent_…), Busy (box_busy,
-        client_busy) and Corrupt before anything is computed; `chunks` raises what the engine raises.
+        Raises InvalidInput (text_empty, text_not_speakable, language_unknown, speed_out_of_range,
+        lexicon_word_invalid, reading_invalid), TooLarge (text_too_long), NotFound (voice_not_found,
+        version_not_found), Forbidden (consent_…), Busy (box_busy, client_busy) and Corrupt before anything is
+        computed; `chunks` raises what the engine raises.
         """
         text = self._checked_text(request)
         voice = await self._registry.resolve(request.tenant, request.voice, request.version)
         await self._consents.require(request.tenant, voice.voice, request.purpose)
         assets = await self._registry.assets(voice)
+        clauses = split_marked(text)
+        lexicon = await self._lexicon.find(request.tenant, find_overrides(text)[0])
         self._admit(request.client)
-        recipe = {
+        recipe: JsonDict = {
             "voice": assets.key,
             "text": text,
             "language": request.language,
             "speed": request.speed,
             "loudness": [self._settings.target_lufs, self._settings.peak_dbfs],
         }
+        if lexicon:  # without one, answers are what they were before there were lexica
+            recipe["lexicon"] = [[entry.language, entry.word, entry.reading] for entry in lexicon]
         seed = _digest_number(recipe) if request.seed is None else request.seed
         timings: dict[str, float] = {}
-        plan = _Plan(request, text, assets, seed)
+        plan = _Plan(request, clauses, lexicon, assets, seed)
         return Speech(
             voice=voice,
             rendition=hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest(),
@@ -150,8 +161,11 @@ class Synthesis:
         text = clean_text(request.text)
         if not text:
             raise InvalidInput("text_empty")
-        if not has_speech(text):
+        plain, overrides = find_overrides(text)
+        if not has_speech(plain):
             raise InvalidInput("text_not_speakable")
+        for override in overrides:
+            check_symbols(override.reading)
         return text
 
     def _admit(self, client: str) -> None:
@@ -172,14 +186,14 @@ class Synthesis:
 
     async def _deliver(self, plan: _Plan, timings: dict[str, float]) -> AsyncIterator[Audio]:
         """Clause after clause, with the next one already begun, at target loudness."""
-        clauses = plan.clauses()
+        clauses = plan.clauses
         tickets: list[SpeechTicket] = []
         loudness = _Loudness(plan.assets.settings, self._settings)
         ends_at = asyncio.get_running_loop().time() + self._settings.deadline_s
         try:
             for index in range(len(clauses)):
                 while len(tickets) < min(len(clauses), index + 1 + AHEAD):
-                    task = plan.task(len(tickets), clauses)
+                    task = plan.task(len(tickets))
                     tickets.append(await self._pool.begin(task, priority=plan.request.priority))
                 async for chunk in self._before(ends_at, tickets[index].chunks()):
                     for stage, milliseconds in chunk.timings.items():
@@ -208,16 +222,16 @@ class _Plan:
     """A request resolved to what an engine needs."""
 
     request: SpeechRequest
-    text: str
+    clauses: list[MarkedClause]
+    lexicon: tuple[Pronunciation, ...]
     assets: VoiceAssets
     seed: int
 
-    def clauses(self) -> list[str]:
-        return split_clauses(self.text)
-
-    def task(self, index: int, clauses: list[str]) -> SpeakTask:
+    def task(self, index: int) -> SpeakTask:
+        text, readings = self.clauses[index]
         seed = _digest_number([self.seed, index])
-        return SpeakTask(clauses[index], self.assets, self.request.language, self.request.speed, seed)
+        lexicon = (*readings, *(entry for entry in self.lexicon if count_word(text, entry.word)))
+        return SpeakTask(text, self.assets, self.request.language, self.request.speed, seed, lexicon)
 
 
 class _Loudness:

@@ -15,9 +15,10 @@ from appliance.contracts import StarterVoice
 from appliance.database import open_database
 from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge, Unavailable
 from appliance.settings import IntakeSettings, PluginSettings, SpeechSettings, WorkerSettings
-from appliance.synthesis import SpeechRequest, Synthesis
+from appliance.synthesis import SpeechRequest, SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.lexicon import LexiconStore
 from appliance.voices.records import NewConsent, NewVersion, NewVoice
 from appliance.voices.registry import VoiceRegistry
 from appliance.workers import WorkerPool, WorkerSpec
@@ -37,7 +38,8 @@ async def synthesis(tmp_path: Path, **settings):
         pool = WorkerPool(spec, WorkerSettings(), 20.0)
         pool.start()
         try:
-            yield Synthesis(registry, ConsentStore(db), pool, SpeechSettings(**settings), "sine")
+            rooms = SpeechRooms(registry, ConsentStore(db), LexiconStore(db, {}), pool)
+            yield Synthesis(rooms, SpeechSettings(**settings), "sine")
         finally:
             await pool.stop()
 

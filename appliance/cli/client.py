@@ -69,6 +69,10 @@ class Client:
         """Send a JSON document, receive one."""
         return self.call("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"}).json()
 
+    def put(self, path: str, body: Any) -> Any:
+        """Send a JSON document to be kept at `path`, receive it as it is kept."""
+        return self.call("PUT", path, json.dumps(body).encode(), {"Content-Type": "application/json"}).json()
+
     def delete(self, path: str) -> Any:
         """Delete what is at `path`; None when there is nothing to say."""
         return self.call("DELETE", path).json()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.contracts import JsonDict, QualityReport, Reason, SpeakTask, Transcript, VoiceAssets
+from appliance.contracts import JsonDict, Pronunciation, QualityReport, Reason, SpeakTask, Transcript, VoiceAssets
 from appliance.settings import IntakeSettings, PluginSettings
 
 SPEAKER = "speaker"  # holds engines
@@ -64,6 +64,7 @@ def speak_task_as_json(task: SpeakTask) -> JsonDict:
         "speed": task.speed,
         "seed": task.seed,
         "voice": {"key": voice.key, "engine": voice.engine, "files": files, "settings": voice.settings},
+        "lexicon": [asdict(entry) for entry in task.lexicon],
     }
 
 
@@ -71,7 +72,8 @@ def speak_task_from_json(record: JsonDict) -> SpeakTask:
     voice = record["voice"]
     files = {role: Path(path) for role, path in voice["files"].items()}
     assets = VoiceAssets(voice["key"], voice["engine"], files, voice["settings"])
-    return SpeakTask(record["text"], assets, record["language"], record["speed"], record["seed"])
+    lexicon = tuple(Pronunciation(**entry) for entry in record["lexicon"])
+    return SpeakTask(record["text"], assets, record["language"], record["speed"], record["seed"], lexicon)
 
 
 def report_as_json(report: QualityReport) -> JsonDict:

@@ -177,3 +177,20 @@ def assert_stands_alone(page: str) -> None:
     loads = re.findall(r"""(?:src|href)=["']([^"']+)|url\(([^)]+)\)|@import""", page)
     assert loads
     assert all(any(part.startswith("data:") for part in row) for row in loads)
+
+
+def test_a_word_is_read_the_way_it_was_said(box):
+    assert box("lexicon", "set", "Voiced", "voyst", "--language", "en").code == 0
+    zh = box("lexicon", "set", "重庆", "chong2 qing4", "--language", "zh", "--lang", "zh")
+    assert (zh.code, "重庆" in zh.err, "读作" in zh.err) == (0, True, True)
+    rows = box("lexicon", "list", "--json").document["items"]
+    assert [(row["language"], row["word"], row["reading"]) for row in rows] == [
+        ("en", "Voiced", "voyst"),
+        ("zh", "重庆", "chong2 qing4"),
+    ]
+    assert "voyst" in box("lexicon", "list", "--language", "en").out
+    refused = box("lexicon", "set", "重庆", "chong2 qinq4", "--language", "zh")
+    assert refused.code == 1 and "[reading_invalid]" in refused.err and "qinq4" in refused.err
+    assert box("lexicon", "remove", "VOICED", "--language", "en").code == 0
+    assert "[lexicon_entry_not_found]" in box("lexicon", "remove", "voiced", "--language", "en").err
+    assert box("lexicon", "remove", "重庆", "--language", "zh").code == 0

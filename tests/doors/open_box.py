@@ -20,9 +20,10 @@ from appliance.doors.http.services import Box, Services
 from appliance.jobs.runner import JobRunner
 from appliance.plugin_manager import load_plugins
 from appliance.settings import Settings
-from appliance.synthesis import Synthesis
+from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.lexicon import LexiconStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.registry import VoiceRegistry
 from appliance.voices.renditions import RenditionStore
@@ -64,7 +65,8 @@ async def open_box(state_dir: Path, **settings: object):
         pool = WorkerPool(spec, config.worker, config.speech.clause_deadline_s)
         pool.start()
         stack.push_async_callback(pool.stop)
-        synthesis = Synthesis(registry, consents, pool, config.speech, "sine")
+        lexicon = LexiconStore(db, plugins.frontends)
+        synthesis = Synthesis(SpeechRooms(registry, consents, lexicon, pool), config.speech, "sine")
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
         jobs = JobRunner(db, registry, recordings, blobs, config)
         await jobs.start()
@@ -78,6 +80,7 @@ async def open_box(state_dir: Path, **settings: object):
             recordings=recordings,
             consents=consents,
             renditions=renditions,
+            lexicon=lexicon,
             models=jobs.models,
             assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool)),
             synthesis=synthesis,

@@ -219,6 +219,41 @@ class WeightsTold(PageTold):
     items: list[WeightTold]
 
 
+# ---------------------------------------------------------------- lexicon
+
+
+class LexiconQuery(PageQuery):
+    language: Literal["", "zh", "en", "ja", "ko", "yue"] = Field("", description="only words of this language")
+
+
+class WordQuery(Asked):
+    language: str = Field(min_length=1, max_length=20)
+    word: str = Field(min_length=1, max_length=200)
+
+
+class ReadingAsked(Asked):
+    """How a word is read in a language: from now on, in every text of this tenant."""
+
+    language: str = Field(min_length=1, max_length=20, description="zh, en, ja, ko or yue: of the text around the word")
+    word: str = Field(min_length=1, max_length=200, description="as it is written; capital letters do not matter")
+    reading: str = Field(
+        min_length=1,
+        max_length=400,
+        description="pinyin with tone digits (zh), Jyutping (yue), a word that sounds like it (others), or /symbols/",
+    )
+
+
+class ReadingTold(Told):
+    language: str
+    word: str
+    reading: str
+    created_at: str
+
+
+class LexiconTold(PageTold):
+    items: list[ReadingTold]
+
+
 # ---------------------------------------------------------------- recordings and consents
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.plugin_manager import Plugins
     from appliance.synthesis import Synthesis
     from appliance.voices.consents import ConsentStore
+    from appliance.voices.lexicon import LexiconStore
     from appliance.voices.models import ModelStore
     from appliance.voices.recordings import RecordingStore
     from appliance.voices.registry import VoiceRegistry
@@ -49,6 +50,7 @@ class Services:
     recordings: RecordingStore
     consents: ConsentStore
     renditions: RenditionStore
+    lexicon: LexiconStore
     models: ModelStore
     assembly: VoiceAssembly
     synthesis: Synthesis

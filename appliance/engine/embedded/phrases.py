@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.contracts import TextFrontend
+from appliance.contracts import Pronunciation, TextFrontend, Utterance
 from appliance.errors import InvalidInput, Unavailable
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.languages import split_languages
+from appliance.text.lexicon import apply_readings
 
 INVENTORY = "kokoro"
 MAX_PHONES = 510  # rows of a style pack, and positions of the model less its two borders
@@ -19,26 +20,31 @@ BREAKS = (".!?…", ";:,—", " ")  # where a phrase that is too long is cut, be
 BORDER = 0  # token before and after every phrase
 
 
-def analyse_text(text: str, language: str, frontends: Mapping[str, TextFrontend]) -> str:
+def analyse_text(
+    text: str, language: str, frontends: Mapping[str, TextFrontend], lexicon: Sequence[Pronunciation] = ()
+) -> str:
     """Symbols of the whole text; languages are read one after the other and joined with a blank.
 
-    Raises InvalidInput("text_not_speakable"), Unavailable("frontend_missing").
+    Raises InvalidInput (text_not_speakable, and of `lexicon` what `apply_readings` raises),
+    Unavailable("frontend_missing").
     """
     clean = clean_text(text)
     if not has_speech(clean):
         raise InvalidInput("text_not_speakable", text=text[:40])
-    parts = [_analyse_run(code, run, frontends) for code, run in split_languages(clean, language)]
+    utterances = [_analyse_run(code, run, frontends) for code, run in split_languages(clean, language)]
+    read = apply_readings(utterances, lexicon, frontends, INVENTORY)
+    parts = ["".join(utterance.phones).strip() for utterance in read]
     symbols = " ".join(part for part in parts if part).strip()
     if not any(symbol.isalpha() for symbol in symbols):
         raise InvalidInput("text_not_speakable", text=text[:40])
     return symbols
 
 
-def _analyse_run(language: str, run: str, frontends: Mapping[str, TextFrontend]) -> str:
+def _analyse_run(language: str, run: str, frontends: Mapping[str, TextFrontend]) -> Utterance:
     frontend = frontends.get(language)
     if frontend is None:
         raise Unavailable("frontend_missing", language=language)
-    return "".join(frontend.analyse(run, INVENTORY).phones).strip()
+    return frontend.analyse(run, INVENTORY)
 
 
 def cut_phrases(symbols: str, most: int = MAX_PHONES) -> list[str]:

@@ -112,7 +112,7 @@ class EmbeddedEngine(Engine):
             raise InvalidInput("speed_out_of_range", speed=task.speed, lowest=SPEED_RANGE[0], highest=SPEED_RANGE[1])
         started = time.perf_counter()
         voice = self._voice(task.voice, loaded.adaptable)
-        symbols = analyse_text(task.text, task.language, loaded.host.frontends)
+        symbols = analyse_text(task.text, task.language, loaded.host.frontends, task.lexicon)
         phrases = [encode_phrase(phrase, loaded.vocabulary) for phrase in cut_phrases(symbols)]
         spent = {"frontend": _milliseconds_since(started), "front": 0.0, "decoder": 0.0}
         noise = np.random.default_rng(task.seed)

@@ -25,6 +25,7 @@ from appliance.contracts import (
 )
 from appliance.engine.gpt_sovits.pairing import ENGINE, SAMPLE_RATE
 from appliance.errors import InvalidInput, Unavailable
+from appliance.text.lexicon import share_readings
 
 if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.networks import Networks
@@ -105,7 +106,8 @@ class GptSovitsEngine(Engine):
             voice = self._voice(task.voice, loaded.networks, reader)
         with clock.time("frontend"):
             cut = speaking.cut_pieces(task.text, task.language, voice.settings.cut_method)
-            pieces = [reader.read(piece, task.language) for piece in cut]
+            entries = share_readings(cut, task.lexicon)
+            pieces = [reader.read(piece, task.language, own) for piece, own in zip(cut, entries, strict=True)]
         speaker = speaking.Speaker(
             loaded.networks.s1(task.voice), loaded.networks.s2(task.voice), voice, task.speed, cancelled, clock
         )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from appliance.contracts import TextFrontend, Utterance
+from appliance.contracts import Pronunciation, TextFrontend, Utterance
 from appliance.engine.gpt_sovits.bert import ChineseBert
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH
 from appliance.errors import InvalidInput, Unavailable
 from appliance.text.cutting import SPLITTERS
 from appliance.text.gpt_sovits_symbols import phone_ids
+from appliance.text.lexicon import apply_readings
 from appliance.text.segments import split_request
 
 FEWEST_PHONES = 6  # a shorter piece is read again with a pause before it: the networks swallow it otherwise
@@ -40,18 +41,20 @@ class Reader:
     inventory: str  # "gpt_sovits_v1" | "gpt_sovits_v2"
     bert: Callable[[], ChineseBert]
 
-    def read(self, text: str, language: str) -> Reading:
+    def read(self, text: str, language: str, lexicon: Sequence[Pronunciation] = ()) -> Reading:
         """Read one piece in a language of `segments.CODES`.
 
-        Raises InvalidInput (text_not_speakable, language_code_unknown), Unavailable("frontend_missing").
+        Raises InvalidInput (text_not_speakable, language_code_unknown, and of `lexicon` what `apply_readings` raises),
+        Unavailable("frontend_missing").
         """
-        reading = self._read_once(text, language)
+        reading = self._read_once(text, language, lexicon)
         if len(reading.phones) < FEWEST_PHONES:
-            reading = self._read_once("." + text, language)
+            reading = self._read_once("." + text, language, lexicon)
         return reading
 
-    def _read_once(self, text: str, language: str) -> Reading:
-        utterances = [self._analyse(code, run) for code, run in split_request(text, language)]
+    def _read_once(self, text: str, language: str, lexicon: Sequence[Pronunciation]) -> Reading:
+        found = [self._analyse(code, run) for code, run in split_request(text, language)]
+        utterances = apply_readings(found, lexicon, self.frontends, self.inventory)
         if not any(utterance.phones for utterance in utterances):
             raise InvalidInput("text_not_speakable", text=text[:40])
         phones = [phone for utterance in utterances for phone in utterance.phones]
