@@ -3,6 +3,7 @@ would have drawn."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,5 +27,7 @@ def drawing_from(seed: int, step: int, stream: str = "dropout") -> Iterator[None
 
 
 def _mixed(seed: int, step: int, stream: str) -> int:
-    """Distinct for distinct (seed below 2^24, step below 2^32, stream), and positive."""
-    return ((seed % 2**24) << 35) + ((step % 2**32) << 3) + STREAMS.index(stream)
+    """32 bits: torch's generator of the CPU looks at no more."""
+    if stream not in STREAMS:
+        raise ValueError(f"no stream {stream}")
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=4).digest(), "big")
