@@ -81,6 +81,7 @@ class Probe:
     devices: tuple[Device, ...] = ()
     version: str = ""
     reason: str = ""  # empty when usable
+    notes: tuple[str, ...] = ()  # what is missing beside what works, e.g. why a GPU is not among the devices
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Artifact:
     path: Path
     format: str  # "onnx", later "openvino", "tensorrt", "torch"
     sha256: str = ""  # checked before parsing when given: runtimes do not notice flipped bytes
+    precision: str = "float"  # "float", or "int8" where products are computed in dynamically scaled integers
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Backend(ABC):
 
     name: str
     formats: tuple[str, ...]
+    precisions: tuple[str, ...] = ("int8", "float")  # `Artifact.precision` that it computes correctly, fastest first
 
     @abstractmethod
     def probe(self) -> Probe: ...
@@ -257,6 +260,10 @@ class Engine(ABC):
     @abstractmethod
     def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
         """Speak one clause. Raises InvalidInput for text it cannot pronounce, Cancelled once `cancelled` is set."""
+
+    def placement(self) -> tuple[JsonDict, ...]:
+        """What was considered for each network of a loaded engine: rows of network, backend, state and why."""
+        return ()
 
     def can_adapt(self) -> Probe:
         """Whether this box can clone with this engine (libraries for training present?)."""

@@ -78,7 +78,7 @@ def test_a_graph_computes_for_every_length(backend: Backend, tiny: Artifact) -> 
         x = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
         y = session.run({"x": x})["y"]
         expected = x @ np.arange(6, dtype=np.float32).reshape(3, 2) + np.array([0.5, -0.5], np.float32)
-        assert y.dtype == np.float32 and np.allclose(y, expected, atol=1e-5)
+        assert y.dtype == np.float32 and np.allclose(y, expected, atol=0.05 if "bf16" in backend.name else 1e-5)
     session.close()
 
 

@@ -1,16 +1,21 @@
-"""Graph surgery: the one Kokoro graph of the wheels becomes a front graph and a decoder graph.
+"""Graph surgery: the one Kokoro graph of the wheels becomes three, two of them in two kinds of arithmetic.
 
-    front    tokens (1, n) i64, prosody (1, 128) f32, speed (1,) f32
-             -> durations (n,) frames of 25 ms, features (1, 512, T), f0 (1, 2T) Hz, energy (1, 2T)
-    decoder  features, f0, energy, timbre (1, 128) f32, noise (1, 600T, 1) f32 -> audio (600T,) 24 kHz
+    front       tokens (1, n) i64, prosody (1, 128) f32, speed (1,) f32
+                -> durations (n,) frames of 25 ms, features (1, 512, T), f0 (1, 2T) Hz, energy (1, 2T)
+    excitation  f0, noise (1, 600T, 1) f32 -> harmonics (1, 22, 120T + 1), magnitudes and phases of the voice's source
+    decoder     features, f0, energy, timbre (1, 128) f32, harmonics, and the AdaIN biases -> audio (600T,) 24 kHz
 
 `f0` and `energy` have frames of 12.5 ms (300 samples), `features` of 25 ms (600 samples). The published export left out
 the noise that the network adds to its excitation; `noise` puts it back as an input, so whoever feeds zeros gets the
-published graph bit for bit, and whoever feeds seeded noise gets the same sound for the same seed.
+published graph bit for bit, and whoever feeds seeded noise gets the same sound for the same seed. The excitation stands
+alone because its running phase wants float32 wherever the decoder runs, and costs next to nothing.
 
-The AdaIN biases of the decoder stay initialisers with their published names and values, and are graph inputs as well:
-a session accepts other values for one run and keeps its own for the next. Their names are the parameter names of an
-adaptation, exactly as they stand in the ONNX file (`PreparedGraphs.adaptable` lists them with their sizes), e.g.
+The front and the decoder exist as "int8" (as published: dynamic integer products) and as "float" (`floating`), for
+runtimes that are not good at the former.
+
+The AdaIN biases of the decoder are graph inputs: a request feeds its voice's values, or the published ones
+(`PreparedGraphs.defaults`). Their names are the parameter names of an adaptation, exactly as they stand in the
+published file (`PreparedGraphs.adaptable` lists them with their sizes), e.g.
 
     decoder.decoder.encode.norm1.fc.bias                      (1028,)
     decoder.decoder.decode.0.norm2.fc.bias                    (2048,)   decode.0 .. decode.3, norm1 and norm2
@@ -30,15 +35,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from appliance.contracts import Artifact
 from appliance.engine.embedded.convolutions import flatten_convolutions
+from appliance.engine.embedded.floating import undo_quantization
 
-SURGERY = 2  # raise it whenever this file makes other graphs from the same source
+SURGERY = 3  # raise it whenever this file makes other graphs from the same source
 MANIFEST = "manifest.json"
+DEFAULTS = "defaults.npz"  # published values of the adaptable inputs
 
 _PREFIX = "decoder.decoder."
 _SUFFIX = ".fc.bias"
@@ -50,6 +61,7 @@ _NAMES = {  # tensor of the published graph -> our name
     "/encoder/MatMul_1_output_0": "features",
     "/encoder/Reshape_output_0": "f0",
     "/encoder/Reshape_1_output_0": "energy",
+    "/decoder/decoder/generator/Concat_3_output_0": "harmonics",
 }
 _SHAPES: dict[str, tuple[str, tuple[int | str, ...]]] = {  # name -> element type, shape
     "tokens": ("INT64", (1, "phones")),
@@ -61,21 +73,25 @@ _SHAPES: dict[str, tuple[str, tuple[int | str, ...]]] = {  # name -> element typ
     "energy": ("FLOAT", (1, "half_frames")),
     "timbre": ("FLOAT", (1, 128)),
     "noise": ("FLOAT", (1, "samples", 1)),
+    "harmonics": ("FLOAT", (1, 22, "fifths_of_frames")),
     "audio": ("FLOAT", ("samples",)),
 }
 _CUTS = {  # graph -> inputs, outputs
     "front": (("tokens", "prosody", "speed"), ("durations", "features", "f0", "energy")),
-    "decoder": (("features", "f0", "energy", "timbre", "noise"), ("audio",)),
+    "excitation": (("f0", "noise"), ("harmonics",)),
+    "decoder": (("features", "f0", "energy", "timbre", "harmonics"), ("audio",)),
 }
 
 
 @dataclass(frozen=True)
 class PreparedGraphs:
-    """The two graph files and what may be adapted."""
+    """The graph files and what may be adapted. Of each graph the published arithmetic comes first."""
 
-    front: Artifact
-    decoder: Artifact
+    front: tuple[Artifact, ...]
+    excitation: tuple[Artifact, ...]
+    decoder: tuple[Artifact, ...]
     adaptable: Mapping[str, int]  # name of an AdaIN bias -> its length
+    defaults: Mapping[str, NDArray[np.float32]] = field(compare=False)  # the same names -> published values
 
 
 def prepare_graphs(read_model: Callable[[], bytes], source_sha256: str, cache_dir: Path) -> PreparedGraphs:
@@ -91,7 +107,7 @@ def prepare_graphs(read_model: Callable[[], bytes], source_sha256: str, cache_di
     cache_dir.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache_dir))
     try:
-        _write_graphs(cut_model(read_model()), building, source_sha256)
+        _write_graphs(read_model(), building, source_sha256)
         _swap_in(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -102,16 +118,30 @@ def prepare_graphs(read_model: Callable[[], bytes], source_sha256: str, cache_di
 
 
 def cut_model(model: bytes) -> dict[str, bytes]:
-    """Graph name ("front", "decoder") -> serialised ONNX model."""
+    """File name without suffix ("front", "front_float", "excitation", "decoder", "decoder_float") -> ONNX model."""
     import onnx
 
     whole = onnx.load_model_from_string(model)
     _add_noise_input(whole.graph)
     _rename_tensors(whole.graph, _NAMES)
-    parts = {name: _extract(whole, name, *ends) for name, ends in _CUTS.items()}
-    for part in parts.values():
+    cut = {}
+    for name, ends in _CUTS.items():
+        part = _extract(whole, name, *ends)
+        floats = onnx.ModelProto()
+        floats.CopyFrom(part)
+        if undo_quantization(floats.graph):
+            cut[f"{name}_float"] = floats.SerializeToString()
         flatten_convolutions(part.graph)
-    return {name: part.SerializeToString() for name, part in parts.items()}
+        cut[name] = part.SerializeToString()
+    return cut
+
+
+def published_biases(model: bytes) -> dict[str, NDArray[np.float32]]:
+    """Name -> values of all that may be adapted."""
+    import onnx
+
+    constants = onnx.load_model_from_string(model).graph.initializer
+    return {t.name: onnx.numpy_helper.to_array(t) for t in constants if _is_adaptable(t.name)}
 
 
 def _add_noise_input(graph: Any) -> None:
@@ -161,7 +191,7 @@ def _extract(whole: Any, name: str, inputs: tuple[str, ...], outputs: tuple[str,
         [_value_info(tensor) for tensor in inputs]
         + [onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in adaptable],
         [_value_info(tensor) for tensor in outputs],
-        [tensor for tensor in whole.graph.initializer if tensor.name in needed_constants],
+        [tensor for tensor in whole.graph.initializer if tensor.name in needed_constants - {t.name for t in adaptable}],
     )
     return onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
 
@@ -177,28 +207,20 @@ def _is_adaptable(name: str) -> bool:
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
-def _adaptable_sizes(decoder: bytes) -> dict[str, int]:
-    import onnx
-
-    graph = onnx.load_model_from_string(decoder).graph
-    return {
-        entry.name: entry.type.tensor_type.shape.dim[0].dim_value for entry in graph.input if _is_adaptable(entry.name)
-    }
-
-
 # ---------------------------------------------------------------- the cache
 
 
-def _write_graphs(graphs: Mapping[str, bytes], folder: Path, source_sha256: str) -> None:
-    digests = {}
-    for name, content in graphs.items():
-        digests[name] = hashlib.sha256(content).hexdigest()
-        _write_durably(folder / f"{name}.onnx", content)
+def _write_graphs(model: bytes, folder: Path, source_sha256: str) -> None:
+    biases: dict[str, Any] = dict(published_biases(model))
+    packed = BytesIO()
+    np.savez(packed, **biases)
+    files = {f"{name}.onnx": content for name, content in cut_model(model).items()} | {DEFAULTS: packed.getvalue()}
+    for name, content in files.items():
+        _write_durably(folder / name, content)
     manifest = {
         "surgery": SURGERY,
         "source": source_sha256,
-        "graphs": digests,
-        "adaptable": _adaptable_sizes(graphs["decoder"]),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     _write_durably(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
@@ -224,18 +246,27 @@ def _swap_in(building: Path, folder: Path) -> None:
 def _read_prepared(folder: Path) -> PreparedGraphs | None:
     """What `folder` holds when it is whole, else None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        artifacts = [_verified(folder / f"{name}.onnx", manifest["graphs"][name]) for name in _CUTS]
-        sizes = {str(name): int(size) for name, size in manifest["adaptable"].items()}
+        digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        for name, digest in digests.items():
+            _verify(folder / name, digest)
+        graphs = {name: _artifacts(folder, name, digests) for name in _CUTS}
+        with np.load(folder / DEFAULTS, allow_pickle=False) as stored:
+            defaults = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    front, decoder = artifacts
-    return PreparedGraphs(front, decoder, sizes)
+    return PreparedGraphs(**graphs, adaptable={name: len(row) for name, row in defaults.items()}, defaults=defaults)
 
 
-def _verified(path: Path, sha256: str) -> Artifact:
+def _artifacts(folder: Path, name: str, digests: Mapping[str, str]) -> tuple[Artifact, ...]:
+    """The graph as published, then as floats. A graph without integer products has one form only."""
+    files = {"int8": f"{name}.onnx", "float": f"{name}_float.onnx"}
+    if files["float"] not in digests:
+        files = {"float": files["int8"]}
+    return tuple(Artifact(folder / file, "onnx", digests[file], precision) for precision, file in files.items())
+
+
+def _verify(path: Path, sha256: str) -> None:
     """Raises ValueError when the file is not what the manifest says."""
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise ValueError(f"{path} is damaged")
-    return Artifact(path, "onnx", sha256)

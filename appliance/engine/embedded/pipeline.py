@@ -1,4 +1,4 @@
-"""The embedded engine: text -> symbols -> front graph -> F0 warp -> decoder graph -> sound. No torch."""
+"""The embedded engine: text -> symbols -> front -> F0 warp -> excitation -> decoder -> sound. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,24 +17,22 @@ from numpy.typing import NDArray
 from appliance.contracts import (
     AdaptedVoice,
     AdaptTask,
-    Artifact,
     Audio,
     AudioChunk,
-    Backend,
     Engine,
     EngineHost,
+    JsonDict,
     Probe,
     Progress,
     Samples,
-    Session,
-    SessionOptions,
     SpeakTask,
     StarterVoice,
     VoiceAssets,
 )
-from appliance.engine.embedded import assets, graphs
+from appliance.engine.embedded import assets, graphs, trials
 from appliance.engine.embedded.phrases import analyse_text, cut_phrases, encode_phrase
 from appliance.engine.embedded.voice import VOICED_FLOOR_HZ, EmbeddedVoice, read_voice
+from appliance.engine.placement import PlacedNetwork, place
 from appliance.errors import Cancelled, Corrupt, InvalidInput, Unavailable
 
 log = logging.getLogger(__name__)
@@ -57,12 +55,18 @@ class _Loaded:
     host: EngineHost
     vocabulary: Mapping[str, int]
     adaptable: Mapping[str, int]
-    front: Session
-    decoder: Session
+    defaults: Mapping[str, NDArray[np.float32]]  # published values of `adaptable`
+    front: PlacedNetwork
+    excitation: PlacedNetwork
+    decoder: PlacedNetwork
+
+    @property
+    def networks(self) -> tuple[PlacedNetwork, ...]:
+        return self.front, self.excitation, self.decoder
 
 
 class EmbeddedEngine(Engine):
-    """Kokoro-82M in two graphs. One pair of sessions serves all voices; nothing of a request outlives it.
+    """Kokoro-82M in three graphs. One session of each serves all voices; nothing of a request outlives it.
 
     Equal tasks give equal samples, whatever was spoken before: the noise comes from a generator seeded by the task, and
     a voice is fed to the graphs, never written into them.
@@ -89,17 +93,14 @@ class EmbeddedEngine(Engine):
         return () if assets.missing_packages() else tuple(assets.starter_voices())
 
     def load(self, host: EngineHost) -> None:
-        """Prepare the graphs if the cache lacks them, open two sessions, and warm up, so that the first sentence is as
-        fast as the next. Idempotent. Raises Unavailable, Corrupt.
+        """Prepare the graphs if the cache lacks them, place each on a backend, and warm up: the first sentence shall be
+        as fast as the next. Idempotent. Raises Unavailable, Corrupt.
         """
         with self._turn:
             if self._loaded is not None:
                 return
-            backend = _choose_backend(host.backends)
             prepared = graphs.prepare_graphs(assets.read_model, assets.MODEL_SHA256, host.cache_dir)
-            options = SessionOptions(threads=host.threads)
-            front, decoder = _open_sessions(backend, (prepared.front, prepared.decoder), options)
-            loaded = _Loaded(host, assets.read_vocabulary(), prepared.adaptable, front, decoder)
+            loaded = _place_networks(host, prepared)
             _warm_up(loaded)
             self._loaded = loaded
 
@@ -122,6 +123,11 @@ class EmbeddedEngine(Engine):
             spent = {stage: total + stages.get(stage, 0.0) for stage, total in spent.items()}
             yield AudioChunk(Audio(samples, SAMPLE_RATE), spent if number == len(phrases) else {})
 
+    def placement(self) -> tuple[JsonDict, ...]:
+        """Rows of front, excitation and decoder; see `appliance.engine.placement.Record`."""
+        loaded = self._loaded
+        return () if loaded is None else tuple(asdict(row) for network in loaded.networks for row in network.records)
+
     def can_adapt(self) -> Probe:
         """Whether PyTorch and the weights are here."""
         found = self.probe()
@@ -142,8 +148,8 @@ class EmbeddedEngine(Engine):
     def close(self) -> None:
         with self._turn:
             if self._loaded is not None:
-                self._loaded.front.close()
-                self._loaded.decoder.close()
+                for network in self._loaded.networks:
+                    network.close()
             self._loaded = None
             self._voices.clear()
 
@@ -156,28 +162,17 @@ class EmbeddedEngine(Engine):
         return voice
 
 
-def _choose_backend(backends: Mapping[str, Backend]) -> Backend:
-    """The first backend that reads ONNX and is usable. Raises Unavailable("backend_missing") with each one's reason."""
-    reasons = []
-    for name, backend in backends.items():
-        probe = backend.probe()
-        if probe.usable and "onnx" in backend.formats:
-            return backend
-        reasons.append(f"{name}: {probe.reason or 'does not read onnx'}")
-    raise Unavailable("backend_missing", reasons="; ".join(reasons) or "none installed")
-
-
-def _open_sessions(backend: Backend, artifacts: tuple[Artifact, ...], options: SessionOptions) -> list[Session]:
-    """One session per artifact, or none: those already open are closed when a later one fails."""
-    sessions: list[Session] = []
+def _place_networks(host: EngineHost, prepared: graphs.PreparedGraphs) -> _Loaded:
+    """All networks, or none: those already open are closed when a later one fails."""
+    vocabulary, open_networks = assets.read_vocabulary(), list[PlacedNetwork]()
     try:
-        for artifact in artifacts:
-            sessions.append(backend.load(artifact, options))
+        for network in trials.networks(prepared, vocabulary, open_networks):
+            open_networks.append(place(network, host))
     except BaseException:
-        for session in sessions:
-            session.close()
+        for opened in open_networks:
+            opened.close()
         raise
-    return sessions
+    return _Loaded(host, vocabulary, prepared.adaptable, prepared.defaults, *open_networks)
 
 
 def _warm_up(loaded: _Loaded) -> None:
@@ -216,7 +211,8 @@ def _render(
         "f0": f0,
         "energy": plan["energy"],
         "timbre": timbre,
-        "noise": make_noise(f0, noise),
+        "harmonics": loaded.excitation.run({"f0": f0, "noise": make_noise(f0, noise)})["harmonics"],
+        **loaded.defaults,
         **voice.biases,
     }
     samples = _finish(loaded.decoder.run(feeds)["audio"], voice.gain)

@@ -36,7 +36,9 @@ def test_front_and_decoder_together_are_the_published_graph(cache: Path, tmp_pat
     whole_file = tmp_path / "whole.onnx"
     whole_file.write_bytes(assets.read_model())
     whole = backend.load(Artifact(whole_file, "onnx", assets.MODEL_SHA256), options)
-    front, decoder = backend.load(prepared.front, options), backend.load(prepared.decoder, options)
+    front, excitation, decoder = (
+        backend.load(artifacts[0], options) for artifacts in (prepared.front, prepared.excitation, prepared.decoder)
+    )
     style = assets.read_packs()["jm_kumo"][9][None]
     tokens = np.array([[0, 61, 43, 54, 51, 16, 62, 57, 55, 63, 4, 0]], np.int64)
     speed = np.array([1.1], np.float32)
@@ -46,14 +48,15 @@ def test_front_and_decoder_together_are_the_published_graph(cache: Path, tmp_pat
     assert plan["durations"].sum() == frames and plan["f0"].shape == plan["energy"].shape == (1, 2 * frames)
     silence = np.zeros((1, frames * 600, 1), np.float32)
     feeds = {name: plan[name] for name in ("features", "f0", "energy")}
-    ours = decoder.run({**feeds, "timbre": style[:, :128], "noise": silence})["audio"]
+    harmonics = excitation.run({"f0": plan["f0"], "noise": silence})["harmonics"]
+    ours = decoder.run({**feeds, "timbre": style[:, :128], "harmonics": harmonics, **prepared.defaults})["audio"]
     published = whole.run({"tokens": tokens, "style": style, "speed": speed})["audio"]
     assert ours.shape == published.shape == (frames * 600,)
     assert np.array_equal(ours, published)
 
 
 @needs_weights
-def test_an_overridden_bias_equals_a_patched_initialiser(cache: Path, tmp_path: Path) -> None:
+def test_a_fed_bias_equals_a_patched_initialiser(cache: Path, tmp_path: Path) -> None:
     import onnx
 
     prepared, backend = prepare(cache), OnnxRuntimeBackend()
@@ -63,22 +66,24 @@ def test_an_overridden_bias_equals_a_patched_initialiser(cache: Path, tmp_path: 
         for name, size in prepared.adaptable.items()
         if ".decode.1." in name or ".resblocks.4." in name
     }
-    model = onnx.load(prepared.decoder.path)
-    for tensor in model.graph.initializer:
-        if tensor.name in changed:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(changed[tensor.name], tensor.name))
+    model = onnx.load(prepared.decoder[0].path)
+    for name, values in changed.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        model.graph.input.remove(next(entry for entry in model.graph.input if entry.name == name))
     onnx.save(model, tmp_path / "patched.onnx")
     feeds = {
         "features": generator.normal(0, 1, (1, 512, 12)).astype(np.float32),
         "f0": np.full((1, 24), 160, np.float32),
         "energy": np.full((1, 24), 1, np.float32),
         "timbre": generator.normal(0, 0.1, (1, 128)).astype(np.float32),
-        "noise": np.zeros((1, 7200, 1), np.float32),
+        "harmonics": generator.normal(0, 0.1, (1, 22, 12 * 120 + 1)).astype(np.float32),
+        **prepared.defaults,
     }
-    plain = backend.load(prepared.decoder, SessionOptions())
+    plain = backend.load(prepared.decoder[0], SessionOptions())
     patched = backend.load(Artifact(tmp_path / "patched.onnx", "onnx"), SessionOptions())
     overridden = plain.run({**feeds, **changed})["audio"]
-    assert np.array_equal(overridden, patched.run(feeds)["audio"])
+    kept = {name: values for name, values in feeds.items() if name not in changed}
+    assert np.array_equal(overridden, patched.run(kept)["audio"])
     assert not np.allclose(overridden, plain.run(feeds)["audio"], atol=1e-3)
 
 
@@ -96,10 +101,10 @@ def test_a_whole_cache_is_used_as_it_is(cache: Path) -> None:
 
 
 @needs_weights
-@pytest.mark.parametrize("victim", ["front.onnx", "decoder.onnx", "manifest.json"])
+@pytest.mark.parametrize("victim", ["front.onnx", "decoder_float.onnx", "defaults.npz", "manifest.json"])
 def test_a_flipped_byte_in_the_cache_is_noticed_and_repaired(cache: Path, victim: str) -> None:
     whole = prepare(cache)
-    path = whole.front.path.parent / victim
+    path = whole.front[0].path.parent / victim
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         byte = file.read(1)
@@ -107,14 +112,14 @@ def test_a_flipped_byte_in_the_cache_is_noticed_and_repaired(cache: Path, victim
         file.write(bytes([byte[0] ^ 0x55]))
     assert prepare(cache) == whole
     assert graphs.prepare_graphs(forbidden, assets.MODEL_SHA256, cache) == whole
-    assert [entry.name for entry in cache.iterdir()] == [whole.front.path.parent.name]
+    assert [entry.name for entry in cache.iterdir()] == [whole.front[0].path.parent.name]
 
 
 @needs_weights
 def test_a_half_written_cache_is_built_again(cache: Path) -> None:
     whole = prepare(cache)
-    whole.decoder.path.unlink()
-    assert prepare(cache) == whole and whole.decoder.path.is_file()
+    whole.decoder[0].path.unlink()
+    assert prepare(cache) == whole and whole.decoder[0].path.is_file()
 
 
 @needs_weights
