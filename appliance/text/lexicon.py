@@ -22,6 +22,7 @@ from appliance.text.frontends import SYMBOLS
 from appliance.text.gpt_sovits_symbols import MARKS, UNKNOWN
 
 _LONGEST_WORD = 64
+_NOT_COMPARED = str.maketrans("", "", '.,!?;:…。，、！？；：“”"()「」')
 _ENDS = frozenset((*MARKS, *' ;:,.!?—…")”', "空", UNKNOWN))
 _OVERRIDE = re.compile(r"\[([^\[\]()\n]{1,64})\]\(([^\[\]()\n]{1,256})\)")
 _IDEOGRAPHS = re.compile(r"[㐀-䶿一-鿿豈-﫿𠀀-𳎯]+")
@@ -197,7 +198,7 @@ def _match(number: int, utterance: Utterance, wanted: str) -> Iterator[_Match]:
     first = 0
     while first < len(parts):
         end, held = first, ""
-        while end < len(parts) and len(held) < len(wanted) and wanted.startswith(held):
+        while parts[first] and end < len(parts) and len(held) < len(wanted) and wanted.startswith(held):
             held += parts[end]
             end += 1
         if held == wanted and wanted:
@@ -208,7 +209,8 @@ def _match(number: int, utterance: Utterance, wanted: str) -> Iterator[_Match]:
 
 
 def _fold(text: str) -> str:
-    return "".join(text.split()).casefold()
+    """What is compared: some front ends keep the mark after a word in the word's span."""
+    return "".join(text.split()).translate(_NOT_COMPARED).casefold()
 
 
 def _symbols(reading: str) -> tuple[str, ...] | None:

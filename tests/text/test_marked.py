@@ -28,7 +28,7 @@ def test_each_clause_gets_its_own_readings_and_no_markup() -> None:
     assert len(found) == 2
     for text, entry in found:
         places = [at for at in range(len(text)) if text[at] == "单"]
-        assert text[places[entry.occurrence] + 1] in "的女"
+        assert entry.occurrence is not None and text[places[entry.occurrence] + 1] in "的女"
         assert entry == Entry("单", "shan4", occurrence=entry.occurrence)
 
 
