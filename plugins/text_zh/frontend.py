@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from appliance_plugins.text_zh.gpt_sovits_frontend import GptSovitsMandarin
+from appliance_plugins.text_zh.gpt_sovits_symbols import split_reading
 from appliance_plugins.text_zh.kokoro_symbols import spell, spell_syllable
 from appliance_plugins.text_zh.normalisation import normalise
 from appliance_plugins.text_zh.pinyin import Lexicon, Syllable, load_lexicon, read_text
@@ -37,7 +38,9 @@ class MandarinFrontend(LibraryFrontend):
     def pronounce(self, reading: str, inventory: str) -> list[tuple[str, ...]]:
         """Phones of each syllable of a reading such as "chong2 qing4". Raises InvalidInput("reading_invalid")."""
         checked: list[tuple[str, ...]] = self._gpt_sovits.pronounce(reading, inventory)
-        return [tuple(spell_syllable(syllable)) for syllable in reading.split()] if inventory == KOKORO else checked
+        return (
+            [tuple(spell_syllable(syllable)) for syllable in split_reading(reading)] if inventory == KOKORO else checked
+        )
 
     def load_library(self) -> Lexicon:
         return load_lexicon()

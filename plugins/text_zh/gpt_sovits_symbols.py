@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from appliance.errors import InvalidInput
 
 _INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
@@ -52,16 +54,20 @@ def _final_symbol(initial: str, final: str) -> str:
     return {"e": "E", "an": "En"}.get(final, final) if initial == "y" else final
 
 
+def split_reading(reading: str) -> list[str]:
+    """The syllables of pinyin as the tables write them: "LÜ4 lüe4" -> ["lv4", "lve4"]."""
+    syllables = reading.lower().replace("u:", "v").replace("ü", "v").split()
+    return [re.sub("^([ln])ue", r"\1ve", syllable) for syllable in syllables]
+
+
 def spell_reading(reading: str) -> list[tuple[str, ...]]:
     """Symbols of each syllable of pinyin with tone digits: "chong2 qing4" -> [("ch", "ong2"), ("q", "ing4")].
 
     ü is v, u: or ü. Raises InvalidInput("reading_invalid") naming the first syllable that is none.
     """
     spelt: list[tuple[str, ...]] = []
-    for syllable in reading.lower().replace("u:", "v").replace("ü", "v").split():
+    for syllable in split_reading(reading):
         base, tone = syllable[:-1], syllable[-1]
-        if base in ("lue", "nue"):
-            base = base[0] + "ve"
         symbols = _spell_pinyin(base) if tone in "12345" else None
         if symbols is None:
             raise InvalidInput("reading_invalid", language="zh", reading=reading, part=syllable)

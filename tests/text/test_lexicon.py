@@ -50,6 +50,19 @@ def test_kokoro_keeps_the_blank_between_syllables() -> None:
     assert "".join(read("姓单的", Entry("单", "shan4"), inventory="kokoro").phones) == "ɕi↘ŋ ʂa↘n tɤ"
 
 
+@pytest.mark.parametrize("reading", ["lv4", "LÜ4", "lu:4", "lü4"])
+def test_pinyin_is_read_however_its_u_is_typed(reading: str) -> None:
+    entry = Entry("绿", reading)
+    assert spoken(read("绿。", entry), "绿") == ["l v4"]
+    assert "".join(read("绿", entry, inventory="kokoro").phones) == "ly↘"
+
+
+def test_a_mark_after_the_word_stays() -> None:
+    assert spoken(read("他姓[单](shan4)！", Entry("单", "dan1")), "单") == ["sh an4"]
+    changed = read("Ask Siobhan, now.", Entry("Siobhan", "shivawn"), language="en", inventory="kokoro")
+    assert "".join(changed.phones).startswith("ˈæsk ʃˈɪvɔn, n")
+
+
 def test_cantonese_is_written_in_jyutping() -> None:
     assert spoken(read("我好", Entry("好", "hou3"), language="yue"), "好") == ["Yh You3"]
 
