@@ -98,6 +98,7 @@ class Artifact:
 class SessionOptions:
     threads: int = 1
     device: str = "cpu"
+    precision: str = ""  # "f32" for a network that bears nothing less; "" leaves it to the backend
 
 
 class Session(ABC):

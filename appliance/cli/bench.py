@@ -58,6 +58,9 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
         "--runs", type=int, default=5, help="runs per workload, after one that is not counted (default 5)"
     )
     command.add_argument("--threads", type=int, help="threads (default: as the box would use)")
+    command.add_argument(
+        "--backend", action="append", help="backend to measure; more than one: they are tried, and the fastest is taken"
+    )
     command.set_defaults(command=bench)
 
 
@@ -72,6 +75,7 @@ def bench(terminal: Terminal) -> int:
     engine = plugins.engines[name]()
     with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
         spec = _spec(settings, name, given.threads, _cache_dir(settings, Path(folder)))
+        spec = replace(spec, backends=tuple(given.backend or spec.backends))
         started = time.perf_counter()
         with terminal.err.status(terminal.sentence("cli.loading", engine=name)):
             engine.load(build_host(plugins, spec))
@@ -79,11 +83,13 @@ def bench(terminal: Terminal) -> int:
         try:
             voice = _starter(engine, given.voice, Path(folder))
             rows = [_measure(terminal, engine, voice, workload, max(1, given.runs)) for workload in WORKLOADS]
+            placement = list(engine.placement())
         finally:
             engine.close()
     document = {
         "machine": {**facts, "threads": spec.threads, "backends": _backends(plugins, spec)},
         "engine": {"name": name, "voice": voice.key, "load_ms": round(load_ms, 1), "peak_rss_mb": _peak_rss_mb()},
+        "placement": placement,
         "runs": max(1, given.runs),
         "workloads": rows,
         "peers": [],

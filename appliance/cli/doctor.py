@@ -139,8 +139,22 @@ def _probes(terminal: Terminal, plugins: Plugins) -> Iterator[Finding]:
         yield _probe(f"cloning with {name}", engine().can_adapt, WARNING)
     for name, transcriber in plugins.transcribers.items():
         yield _probe(f"transcriber {name}", transcriber().probe, WARNING)
+    yield from _placement(terminal, wanted.default)
     if wanted.default not in plugins.engines:
         yield Finding("engine", FAULT, "engine_absent", {"engine": wanted.default})
+
+
+def _placement(terminal: Terminal, engine: str) -> Iterator[Finding]:
+    """Which backend runs which network, as it was measured at the last start; nothing where there was no choice."""
+    from appliance.engine.placement import CHOSEN, SLOWER, UNUSABLE, known_placements
+
+    rows = known_placements(terminal.settings.state_dir / "cache", engine)
+    for chosen in (row for row in rows if row["state"] == CHOSEN):
+        others = [row for row in rows if row["network"] == chosen["network"] and row is not chosen]
+        why = "; ".join(f"{row['backend']}: {row['reason'] or row['milliseconds']}" for row in others)
+        is_odd = any(row["state"] not in (SLOWER, UNUSABLE) for row in others)
+        measured = {"backend": chosen["backend"], "milliseconds": chosen["milliseconds"], "others": why}
+        yield Finding(f"{engine} {chosen['network']}", WARNING if is_odd else OK, "placed", measured)
 
 
 def _probe(name: str, look: Callable[[], Probe], when_unusable: str) -> Finding:

@@ -53,6 +53,7 @@ class Network:
     samples: Callable[[], Sequence[Arrays]]  # feeds of different lengths; asked for only when there is a trial
     distance: Callable[[Arrays, Arrays], float]  # of outputs from the published ones; 0 is equal
     tolerance: float
+    arithmetic: str = ""  # "f32" where a backend's own choice of less would be wrong
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,9 @@ def _open(network: Network, host: EngineHost, record: Record) -> Session:
     artifact = _suited(network, host.backends[record.backend])
     if artifact is None:
         raise Unavailable("backend_missing", reasons=f"{record.backend}: no suitable file of {network.name}")
-    return host.backends[record.backend].load(artifact, SessionOptions(threads=host.threads))
+    return host.backends[record.backend].load(
+        artifact, SessionOptions(threads=host.threads, precision=network.arithmetic)
+    )
 
 
 def _pin(records: Sequence[Record], name: str) -> tuple[Record, ...]:
@@ -261,6 +264,8 @@ def _try(network: Network, host: EngineHost, record: Record, samples: Sequence[A
     stem = f".trying-{network.engine}-{network.name}-{record.backend}-"
     left = [path for path in marks.glob(f"{stem}*") if not Path(f"/proc/{path.name.removeprefix(stem)}").exists()]
     if len(left) > CRASHES_FORGIVEN:
+        for path in left:
+            path.unlink(missing_ok=True)  # the outcome remembers it, until a version changes
         return replace(record, state=CRASHED, reason="the process ended while it was tried")
     mark = marks / f"{stem}{os.getpid()}"
     mark.touch()
@@ -296,7 +301,7 @@ def _reference(network: Network, trials: Sequence[_Trial]) -> _Trial:
 
 
 def _judge(network: Network, trial: _Trial, reference: _Trial) -> Record:
-    measured = replace(trial.record, milliseconds=round(1000 * sum(trial.seconds), 1))
+    measured = replace(trial.record, milliseconds=round(1000 * sum(trial.seconds), 3))
     if not all(np.isfinite(values).all() for output in trial.outputs for values in output.values()):
         return replace(measured, state=DIFFERS, reason="it computes values that are not finite")
     pairs = zip(trial.outputs, reference.outputs, strict=True)

@@ -126,6 +126,7 @@ class Crew:
                 "restarts": seat.restarts,
                 "resident_bytes": resident_bytes(seat.link.pid) if seat.link else 0,
                 "uptime_s": round(time.time() - seat.link.started_at, 1) if seat.link else 0.0,
+                "placement": seat.link.placement if seat.link else [],
             }
             for seat in self._seats
         ]

@@ -38,6 +38,7 @@ class WorkerLink:
         self._events = events
         self.last_heard = time.monotonic()
         self.started_at = time.time()
+        self.placement: list[JsonDict] = []  # which backend runs which network, as the worker said last
 
     @property
     def pid(self) -> int:
@@ -118,7 +119,8 @@ async def _listen(link: WorkerLink, stream: FrameStream) -> None:
         while True:
             header, payload = await stream.read()
             link.last_heard = time.monotonic()
-            if header["event"] != "alive":
+            link.placement = header.get("placement", link.placement)
+            if header["event"] not in ("alive", "placed"):
                 link._events.put_nowait((header, payload))
     except (EOFError, FramingError, OSError):
         link._events.put_nowait(None)

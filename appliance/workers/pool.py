@@ -77,7 +77,7 @@ class WorkerPool:
         return self._speakers.depth
 
     def state(self) -> list[JsonDict]:
-        """One row per process: id, state, pid, served, restarts, resident_bytes, uptime_s."""
+        """One row per process: id, state, pid, served, restarts, resident_bytes, uptime_s, placement."""
         return self._speakers.state() + self._listeners.state()
 
     async def begin(self, task: SpeakTask, *, priority: int = 0) -> SpeechTicket:

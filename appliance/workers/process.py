@@ -42,6 +42,7 @@ class WorkerProcess:
         self._orders: queue.SimpleQueue[JsonDict | None] = queue.SimpleQueue()
         self._cancelled: dict[int, threading.Event] = {}
         self._engines: dict[str, Engine] = {}
+        self._placed: list[JsonDict] = []  # as last told to the daemon
 
     def serve(self) -> None:
         """Load what the role needs, say `ready`, then work until the daemon is gone."""
@@ -54,7 +55,8 @@ class WorkerProcess:
                 log.exception("the engine %s did not load", self._spec.engine)
                 self._send({"event": "failed", "error": error_record(error)})
                 return
-        self._send({"event": "ready"})
+        self._placed = self._placements()
+        self._send({"event": "ready", "placement": self._placed})
         while (order := self._orders.get()) is not None:
             self._obey(order)
 
@@ -80,6 +82,9 @@ class WorkerProcess:
             header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate}
             self._send({**header, "timings": dict(chunk.timings)}, samples.tobytes())
         self._send({"event": "done", "task": order["task"], "timings": timings})
+        if (placed := self._placements()) != self._placed:  # a backend failed, and another one took over
+            self._placed = placed
+            self._send({"event": "placed", "placement": placed})
 
     def _do_check(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.quality import check_file
@@ -122,6 +127,10 @@ class WorkerProcess:
             engine.load(self._host)
             self._engines[name] = engine
         return self._engines[name]
+
+    def _placements(self) -> list[JsonDict]:
+        """Which backend runs which network of the loaded engines, and why."""
+        return [{"engine": name, **row} for name, engine in self._engines.items() for row in engine.placement()]
 
     def _read_orders(self) -> None:
         try:

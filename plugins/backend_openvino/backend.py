@@ -76,15 +76,16 @@ class OpenVinoBackend(Backend):
             raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
         try:
             model = core.read_model(graph, weights) if weights else core.read_model(graph)
-            compiled = core.compile_model(model, device, self._settings(device, options.threads))
+            compiled = core.compile_model(model, device, self._settings(device, options))
         except Exception as error:
             raise _corrupt(artifact, "a graph", digest[:DIGEST_CHARACTERS]) from error
         return OpenVinoSession(compiled, self.name)
 
-    def _settings(self, device: str, threads: int) -> dict[str, Any]:
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
+    def _settings(self, device: str, options: SessionOptions) -> dict[str, Any]:
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        settings["INFERENCE_PRECISION_HINT"] = options.precision or self.precision
         if device == "CPU":
-            settings |= {"INFERENCE_NUM_THREADS": max(1, threads), "NUM_STREAMS": 1}
+            settings |= {"INFERENCE_NUM_THREADS": max(1, options.threads), "NUM_STREAMS": 1}
         return settings
 
 

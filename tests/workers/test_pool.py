@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,26 @@ async def test_stopping_leaves_no_process_behind(tmp_path):
         pids = [row["pid"] for row in pool.state() if row["pid"]]
     assert len(pids) == 2
     assert not any((Path("/proc") / str(pid)).exists() for pid in pids)
+
+
+async def test_a_backend_that_fails_is_replaced_without_losing_the_request(tmp_path):
+    """The task reaches a backend that runs out of memory; the answer comes from the next one, and the pool says so."""
+    pytest.importorskip("onnx")
+    wanted = replace(spec(tmp_path, "matrix"), backends=("brittle", "sluggish"))
+    pool = WorkerPool(wanted, WorkerSettings(), 20.0)
+    pool.start()
+    try:
+        await pool.warm()
+        placed = pool.state()[0]["placement"]
+        assert [(row["engine"], row["backend"], row["state"]) for row in placed] == [
+            ("matrix", "brittle", "chosen"),
+            ("matrix", "sluggish", "slower"),
+        ]
+        ask = SpeakTask("a" * 30, VoiceAssets("v", "matrix"))
+        assert np.array_equal(await spoken(pool, ask), np.full(30_000, 0.5, np.float32))
+        await spoken(pool, replace(ask, text="a"))  # what the worker says after the first task is in by now
+        rows = {row["backend"]: row for row in pool.state()[0]["placement"]}
+        assert rows["brittle"]["state"] == "demoted" and "memory" in rows["brittle"]["reason"]
+        assert rows["sluggish"]["state"] == "chosen" and pool.state()[0]["restarts"] == 0
+    finally:
+        await pool.stop()

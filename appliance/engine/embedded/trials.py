@@ -31,7 +31,15 @@ def networks(
     front = partial(_phrases, vocabulary)
     yield Network("embedded", "front", prepared.front, front, _front_distance, LIMITS["front"])
     excitation = partial(_excitations, front, placed)
-    yield Network("embedded", "excitation", prepared.excitation, excitation, _excitation_distance, LIMITS["excitation"])
+    yield Network(
+        engine="embedded",
+        name="excitation",
+        artifacts=prepared.excitation,
+        samples=excitation,
+        distance=_excitation_distance,
+        tolerance=LIMITS["excitation"],
+        arithmetic="f32",  # it adds up a phase over seconds
+    )
     decoder = partial(_sounds, front, placed, prepared.defaults)
     yield Network("embedded", "decoder", prepared.decoder, decoder, _sound_distance, LIMITS["decoder"])
 
