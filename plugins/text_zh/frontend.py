@@ -11,6 +11,7 @@ from appliance_plugins.text_zh.normalisation import normalise
 from appliance_plugins.text_zh.pinyin import Lexicon, Syllable, load_lexicon, read_text
 
 from appliance.contracts import Utterance
+from appliance.errors import InvalidInput
 from appliance.text.frontends import KOKORO, LibraryFrontend, Reading, Spoken
 
 # an inventory without a history of its own is one more line here: its speller gets the same syllables
@@ -38,9 +39,13 @@ class MandarinFrontend(LibraryFrontend):
     def pronounce(self, reading: str, inventory: str) -> list[tuple[str, ...]]:
         """Phones of each syllable of a reading such as "chong2 qing4". Raises InvalidInput("reading_invalid")."""
         checked: list[tuple[str, ...]] = self._gpt_sovits.pronounce(reading, inventory)
-        return (
-            [tuple(spell_syllable(syllable)) for syllable in split_reading(reading)] if inventory == KOKORO else checked
-        )
+        if inventory != KOKORO:
+            return checked
+        spelt = [(syllable, tuple(spell_syllable(syllable))) for syllable in split_reading(reading)]
+        for syllable, symbols in spelt:
+            if not any(symbol.isalpha() for symbol in symbols):  # an initial and a final that Mandarin never joins
+                raise InvalidInput("reading_invalid", language="zh", reading=reading, part=syllable)
+        return [symbols for _, symbols in spelt]
 
     def load_library(self) -> Lexicon:
         return load_lexicon()

@@ -59,6 +59,7 @@ async def test_only_words_of_the_text_are_found_and_only_those_of_the_tenant(sto
         (word("重庆", "chong2 qinq4"), "reading_invalid", "qinq4"),
         (word("重庆", "chong2"), "reading_length", None),
         (word("重庆", "chong qing"), "reading_invalid", "chong"),
+        (word("书", "shue1"), "reading_invalid", "shue1"),
         (word("重庆", "冲庆"), "reading_invalid", "冲庆"),
         (word("好", "hou9", "yue"), "reading_invalid", "hou9"),
         (word("Siobhan", "/SH XX9/", "en"), "reading_invalid", "XX9"),
