@@ -184,7 +184,7 @@ _BERT_LARGE = {
 
 def hubert_layout(config: Mapping[str, Any]) -> Layout:
     """A HuBERT of the base family (group norm in the first convolution, post-norm encoder)."""
-    config = _HUBERT_BASE | dict(config)  # a config.json leaves out what is usual
+    config = {**_HUBERT_BASE, **config}  # a config.json leaves out what is usual
     width, wide = int(config["hidden_size"]), int(config["intermediate_size"])
     channels, kernels = list(config["conv_dim"]), list(config["conv_kernel"])
     shapes: Shapes = {}
