@@ -389,13 +389,14 @@ class TestPractice:
 
     def test_killed_it_ends_the_same(self, paths: list[Path], tmp_path: Path) -> None:
         """kill -9 at random moments; VOICED_TEST_KILLS says how often."""
-        updates, kills = 60, int(os.environ.get("VOICED_TEST_KILLS", "2"))
+        kills = int(os.environ.get("VOICED_TEST_KILLS", "2"))
+        updates = 20 * (kills + 1)  # more than are done between two kills
         course = token_course(paths)
         practice.practise(course, tmp_path / "whole", rhythm(updates), "f", lambda report: None)
         command = [sys.executable, __file__, str(tmp_path / "killed"), str(updates), *map(str, paths)]
         chance = random.Random(3)
         for _ in range(kills):
-            kill_soon(command, chance.random() * 0.4)
+            assert kill_soon(command, chance.random() * 0.4) == -signal.SIGKILL
         subprocess.run(command, check=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"})
         found = torch.load(tmp_path / "killed" / practice.CHECKPOINT, weights_only=True)
         assert found["standing"]["is_over"]
@@ -407,14 +408,15 @@ def stop_at(moment: int, report: practice.Report) -> None:
         raise BreakOff
 
 
-def kill_soon(command: list[str], delay_s: float) -> None:
-    """Start, wait for the first update and a little more, kill."""
+def kill_soon(command: list[str], delay_s: float) -> int:
+    """Start, wait for the first update and a little more, kill; gives how the process ended."""
     slow = [*command[:2], "--slowly", *command[2:]]
     with subprocess.Popen(slow, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as child:
         assert child.stdout is not None
         child.stdout.readline()
         time.sleep(delay_s)
         child.send_signal(signal.SIGKILL)
+        return child.wait(10)
 
 
 def main(words: list[str]) -> None:

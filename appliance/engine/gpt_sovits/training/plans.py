@@ -2,6 +2,10 @@
 
 The amounts are upstream's habit, not a finding of ours: it repeats a small set until an epoch has about a hundred
 clips, hears that 8 times with s2 and 15 times with s1. Held-out clips end the training earlier where it stops helping.
+
+Seconds per update at the official size, clips of 5 s, float32: on an H100 0.27 (s1, 12 clips an update) and 0.31 (s2, 8
+clips); on one thread of a busy two-core box 22 (s1, 8 clips) and 24 (s2, 2 clips). Without a GPU the whole plan takes
+hours, so callers there shorten the rhythms.
 """
 
 from __future__ import annotations
