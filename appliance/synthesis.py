@@ -27,13 +27,13 @@ from appliance.settings import SpeechSettings
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.lexicon import check_symbols, count_word, find_overrides
 from appliance.text.marked import MarkedClause, split_marked
+from appliance.text.segments import CODES
 from appliance.voices.consents import ConsentStore
 from appliance.voices.lexicon import LexiconStore
 from appliance.voices.records import VoiceVersion
 from appliance.voices.registry import VoiceRegistry
 from appliance.workers import SpeechTicket, WorkerPool
 
-LANGUAGES = ("auto", "zh", "en", "ja")
 SPEEDS = (0.5, 2.0)
 AHEAD = 1  # clauses begun before the one being delivered is through: the worker never waits for the client
 
@@ -45,7 +45,7 @@ class SpeechRequest:
     tenant: str
     voice: str  # "anna" or "anna@3"
     text: str  # may have readings in it: 他姓[单](shan4)
-    language: str = "auto"
+    language: str = "auto"  # one of `segments.CODES`; the engine refuses what it does not speak
     speed: float = 1.0  # 0.5 .. 2.0; the duration is divided by it
     seed: int | None = None  # None: derived from the request, so that equal requests give equal audio
     version: int | None = None
@@ -154,8 +154,8 @@ class Synthesis:
     def _checked_text(self, request: SpeechRequest) -> str:
         if len(request.text) > self._settings.max_characters:
             raise TooLarge("text_too_long", characters=len(request.text), limit=self._settings.max_characters)
-        if request.language not in LANGUAGES:
-            raise InvalidInput("language_unknown", language=request.language, known=", ".join(LANGUAGES))
+        if request.language not in CODES:
+            raise InvalidInput("language_unknown", language=request.language, known=", ".join(CODES))
         if not SPEEDS[0] <= request.speed <= SPEEDS[1]:  # NaN fails this too
             raise InvalidInput("speed_out_of_range", speed=request.speed, lowest=SPEEDS[0], highest=SPEEDS[1])
         text = clean_text(request.text)

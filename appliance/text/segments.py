@@ -37,6 +37,11 @@ _BLANKS = re.compile(" {2,}")
 _DETECTOR = LanguageDetector()
 
 
+def language_of_code(code: str) -> str:
+    """The language that a request code is about: "zh" of "all_zh", "yue" of "auto_yue"; "auto" for none."""
+    return code.removeprefix("all_").removeprefix("auto_")
+
+
 def split_request(text: str, code: str, *, detector: LanguageDetector = _DETECTOR) -> list[Piece]:
     """Runs of (language, text) in order. Raises InvalidInput("language_code_unknown") for another code."""
     if code not in CODES:
@@ -46,7 +51,7 @@ def split_request(text: str, code: str, *, detector: LanguageDetector = _DETECTO
         return []
     if code == "en":
         return [Piece("en", text)]
-    asked = code.removeprefix("all_").removeprefix("auto_")
+    asked = language_of_code(code)
     if code in ("auto", "auto_yue") or code.startswith("all_"):
         default = {"auto": "", "yue": "" if code == "auto_yue" else "zh"}.get(asked, asked)
         pieces = [

@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from appliance.contracts import Backend, Engine, EngineHost, JsonDict, TextFrontend, Transcriber
-from appliance.errors import Unavailable, error_record
+from appliance.errors import InvalidInput, Unavailable, error_record
 from appliance.framing import FramingError, read_frame, write_frame
 from appliance.isolation import die_with_parent, leave_network
 from appliance.plugin_manager import Plugins, load_plugins
+from appliance.text.segments import language_of_code
 from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak_task_from_json
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,9 @@ class WorkerProcess:
     def _do_speak(self, order: JsonDict, cancelled: threading.Event) -> None:
         speak = speak_task_from_json(order["speak"])
         timings: dict[str, float] = {}
-        for chunk in self._engine(speak.voice.engine).speak(speak, cancelled):
+        engine = self._engine(speak.voice.engine)
+        require_language(engine, speak.language)
+        for chunk in engine.speak(speak, cancelled):
             samples = np.ascontiguousarray(chunk.audio.samples, dtype=np.float32)
             timings.update(chunk.timings)
             header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate}
@@ -156,6 +159,13 @@ class WorkerProcess:
                 write_frame(self._sock, header, payload)
             except OSError:
                 os._exit(0)
+
+
+def require_language(engine: Engine, code: str) -> None:
+    """Raises InvalidInput("language_not_spoken"): the rules of another one would speak nonsense."""
+    if language_of_code(code) not in ("auto", *engine.languages):
+        known = ", ".join(("auto", *engine.languages))
+        raise InvalidInput("language_not_spoken", language=code, engine=engine.name, known=known)
 
 
 def build_host(plugins: Plugins, spec: WorkerSpec) -> EngineHost:

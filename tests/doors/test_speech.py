@@ -160,3 +160,17 @@ async def test_the_loop_keeps_turning_while_sound_is_encoded(box):
     watcher.cancel()
     assert answer.status == 200
     assert longest < 0.25  # 50 ms on a quiet machine; tests share theirs
+
+
+@pytest.mark.parametrize("language", ["ko", "yue", "all_ko", "all_yue", "auto_yue"])
+@pytest.mark.parametrize("stream", ["false", "true"])
+async def test_a_language_that_the_engine_does_not_speak_is_refused_by_name(box, language, stream):
+    answer, _ = await tts(box, lang=language, stream=stream)
+    problem = await answer.json(content_type="application/problem+json")
+    assert (answer.status, problem["code"]) == (422, "language_not_spoken")
+    assert problem["measured"] == {"language": language, "engine": "sine", "known": "auto, zh, en, ja"}
+
+
+@pytest.mark.parametrize("language", ["all_zh", "ALL_JA", "en"])
+async def test_request_codes_of_gpt_sovits_reach_every_engine(box, language):
+    assert (await tts(box, lang=language))[0].status == 200

@@ -10,7 +10,8 @@ VOICE_ID = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 SPEC_LIMIT = 80  # characters of "anna@3"; the registry says what is valid
 MAX_TEXT = 100_000  # the outer bound; `speech.max_characters` decides
 MAX_SEED = 2**32 - 1
-Language = Literal["auto", "zh", "en", "ja"]
+Language = Literal["auto", "auto_yue", "en", "zh", "ja", "ko", "yue", "all_zh", "all_ja", "all_ko", "all_yue"]
+SpokenLanguage = Literal["auto", "zh", "en", "ja"]  # of recordings: what the box can write down and examine
 SpeechFormat = Literal["wav", "flac", "mp3", "opus", "pcm"]
 
 
@@ -37,7 +38,6 @@ class PageQuery(Asked):
 # they are accepted so that existing callers work, and have no effect.
 API_V2_MEANING = {"text_lang": "lang", "media_type": "format", "speed_factor": "speed", "streaming_mode": "stream"}
 API_V2_FORMATS = {"raw": "pcm", "ogg": "opus"}
-API_V2_LANGUAGES = {"all_zh": "zh", "all_ja": "ja", "auto_yue": "auto"}
 API_V2_WITHOUT_EFFECT = frozenset(
     {
         "aux_ref_audio_paths",
@@ -93,9 +93,10 @@ class SpeechAsked(Asked):
             asked["seed"] = None
         if asked.get("stream") in {2, 3, "2", "3"}:  # api_v2 grades how it streams
             asked["stream"] = True
-        for name, aliases in (("format", API_V2_FORMATS), ("lang", API_V2_LANGUAGES)):
+        for name in ("format", "lang"):
             if isinstance(asked.get(name), str):
-                asked[name] = aliases.get(asked[name].lower(), asked[name].lower())
+                asked[name] = asked[name].lower()
+        asked |= {"format": API_V2_FORMATS[asked["format"]]} if asked.get("format") in API_V2_FORMATS else {}
         return asked
 
 
@@ -294,7 +295,7 @@ class RecordingsTold(PageTold):
 
 class TranscriptAsked(Asked):
     transcript: str = Field(min_length=1, max_length=20_000)
-    language: Language = "auto"
+    language: SpokenLanguage = "auto"
 
 
 class VerdictTold(Told):
@@ -338,7 +339,7 @@ class JobAsked(Asked):
     kind: Literal["clone"]
     voice: str = Field(pattern=VOICE_ID, description="the voice to make, or to give a new version")
     recordings: list[str] = Field(min_length=1, max_length=1_000, description="ids of accepted recordings")
-    language: Language = "auto"
+    language: SpokenLanguage = "auto"
     title: str = Field("", max_length=200)
     engine: str = Field("", max_length=60, description="default: the box's engine")
     steps: int | None = Field(None, ge=1, le=10_000)

@@ -13,6 +13,7 @@ from appliance.errors import InvalidInput, Unavailable
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.languages import split_languages
 from appliance.text.lexicon import apply_readings
+from appliance.text.segments import language_of_code
 
 INVENTORY = "kokoro"
 MAX_PHONES = 510  # rows of a style pack, and positions of the model less its two borders
@@ -31,7 +32,9 @@ def analyse_text(
     clean = clean_text(text)
     if not has_speech(clean):
         raise InvalidInput("text_not_speakable", text=text[:40])
-    utterances = [_analyse_run(code, run, frontends) for code, run in split_languages(clean, language)]
+    utterances = [
+        _analyse_run(code, run, frontends) for code, run in split_languages(clean, language_of_code(language))
+    ]
     read = apply_readings(utterances, lexicon, frontends, INVENTORY)
     parts = ["".join(utterance.phones).strip() for utterance in read]
     symbols = " ".join(part for part in parts if part).strip()

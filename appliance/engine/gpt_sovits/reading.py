@@ -10,10 +10,11 @@ from torch import Tensor
 
 from appliance.contracts import Pronunciation, TextFrontend, Utterance
 from appliance.engine.gpt_sovits.bert import ChineseBert
+from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH
 from appliance.errors import InvalidInput, Unavailable
 from appliance.text.cutting import SPLITTERS
-from appliance.text.gpt_sovits_symbols import phone_ids
+from appliance.text.gpt_sovits_symbols import MARKS, phone_ids
 from appliance.text.lexicon import apply_readings
 from appliance.text.segments import split_request
 
@@ -44,8 +45,8 @@ class Reader:
     def read(self, text: str, language: str, lexicon: Sequence[Pronunciation] = ()) -> Reading:
         """Read one piece in a language of `segments.CODES`.
 
-        Raises InvalidInput (text_not_speakable, language_code_unknown, and of `lexicon` what `apply_readings` raises),
-        Unavailable("frontend_missing").
+        Raises InvalidInput (text_not_speakable, language_code_unknown, language_not_spoken, and of `lexicon` what
+        `apply_readings` raises), Unavailable("frontend_missing").
         """
         reading = self._read_once(text, language, lexicon)
         if len(reading.phones) < FEWEST_PHONES:
@@ -55,7 +56,7 @@ class Reader:
     def _read_once(self, text: str, language: str, lexicon: Sequence[Pronunciation]) -> Reading:
         found = [self._analyse(code, run) for code, run in split_request(text, language)]
         utterances = apply_readings(found, lexicon, self.frontends, self.inventory)
-        if not any(utterance.phones for utterance in utterances):
+        if all(phone in MARKS for utterance in utterances for phone in utterance.phones):
             raise InvalidInput("text_not_speakable", text=text[:40])
         phones = [phone for utterance in utterances for phone in utterance.phones]
         features = [self._features(utterance) for utterance in utterances]
@@ -64,8 +65,11 @@ class Reader:
 
     def _analyse(self, language: str, run: str) -> Utterance:
         frontend = self.frontends.get(language)
-        if frontend is None or self.inventory not in frontend.inventories:
+        if frontend is None:
             raise Unavailable("frontend_missing", language=language)
+        if self.inventory not in frontend.inventories:  # Korean and Cantonese came with v2
+            known = sorted(code for code, one in self.frontends.items() if self.inventory in one.inventories)
+            raise InvalidInput("language_not_spoken", language=language, engine=ENGINE, known=", ".join(known))
         return frontend.analyse(run, self.inventory)
 
     def _features(self, utterance: Utterance) -> Tensor:
