@@ -24,6 +24,8 @@ from zeroconf import (
     Error,
     InterfaceChoice,
     IPVersion,
+    RecordUpdate,
+    RecordUpdateListener,
     ServiceStateChange,
     Zeroconf,
 )
@@ -42,6 +44,7 @@ WITHDRAW_TIMEOUT_S = 3.0
 RESOLVE_TIMEOUT_MS = 2_000
 PROBE_TIMEOUT_MS = 1_500  # an answer given a moment ago is repeated by multicast after a second only
 MOST_NAMESAKES = 20
+TXT = 16  # the DNS record type that carries properties
 MAX_TOLD = 200  # characters of anything a stranger on the LAN says
 
 
@@ -103,31 +106,34 @@ class _Announcer:
         self._announcement = announcement
 
     async def run(self) -> None:
-        """Announce; when the addresses of the machine change, withdraw and announce again."""
+        """Announce; when the addresses of the machine change or the name turns out to be another's, announce again."""
         while True:
             addresses = await asyncio.to_thread(reachable_addresses, self._host)
             try:
-                async with self._registered(addresses):
-                    await self._network_changed(addresses)
-                log.info("the network changed: announcing again")
+                async with self._registered(addresses) as namesakes:
+                    await self._outdated(addresses, namesakes)
+                log.info("the network changed, or another box has our name: announcing again")
             except (OSError, Error) as error:
                 self._announcement.problem = str(error) or type(error).__name__
                 log.warning("not announced on the LAN: %s", self._announcement.problem)
                 await asyncio.sleep(LINK_CHECK_S)
 
-    async def _network_changed(self, addresses: tuple[str, ...]) -> None:
-        """Return once this machine is reached under other addresses than these."""
-        while await asyncio.to_thread(reachable_addresses, self._host) == addresses:  # noqa: ASYNC110 - nobody tells us
-            await asyncio.sleep(LINK_CHECK_S)
+    async def _outdated(self, addresses: tuple[str, ...], namesakes: _Namesakes) -> None:
+        """Return once this machine is reached under other addresses than these, or its name is an elder's."""
+        while await asyncio.to_thread(reachable_addresses, self._host) == addresses:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(namesakes.elder.wait(), LINK_CHECK_S)
+                return
 
     @asynccontextmanager
-    async def _registered(self, addresses: tuple[str, ...]) -> AsyncIterator[None]:
+    async def _registered(self, addresses: tuple[str, ...]) -> AsyncIterator[_Namesakes]:
         interfaces, ip_version = _spoken_on(addresses)
         zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=ip_version)
         try:
             wanted = await asyncio.to_thread(self._read_name)
             info = self._info(addresses, await self._free_name(zeroconf, wanted))
-            await (await zeroconf.async_register_service(info, allow_name_change=True))
+            namesakes = _Namesakes(zeroconf, info, self._box.uuid)
+            await (await zeroconf.async_register_service(info, cooperating_responders=True))
             name = info.name.removesuffix(f".{SERVICE}")
             if name != wanted:
                 log.warning("the name %s is taken on the LAN: this box is %s now", wanted, name)
@@ -136,18 +142,22 @@ class _Announcer:
             announcement.name, announcement.addresses, announcement.problem = name, addresses, ""
             announcement.said.set()
             log.info("announced as %s on %s", info.name, ", ".join(addresses))
-            yield
+            yield namesakes
+            if namesakes.elder.is_set():  # without a goodbye: it would make the LAN forget the elder too
+                zeroconf.zeroconf.registry.async_remove(info)
         finally:
             self._announcement.name = ""
             await _close(zeroconf)
 
     async def _free_name(self, zeroconf: AsyncZeroconf, wanted: str) -> str:
-        """`wanted`, or with the first number under which no other box answers.
+        """`wanted`, or the box's name with the first number under which no other box answers.
 
-        The library's own probing asks for answers by unicast, which reach one program per machine only, and listens
-        for half a second, which a busy neighbour misses.
+        The library's own probing asks for answers by unicast, which reach one program per machine only, listens for
+        half a second, which a busy neighbour misses, and takes the probe of a box that asks at the same time for an
+        answer: two such boxes renamed themselves a hundred times a second, for ever. So it is switched off.
         """
-        for name in (wanted, *(f"{wanted}-{number}" for number in range(2, MOST_NAMESAKES))):
+        base = instance_name(self._box.name)
+        for name in (wanted, *(f"{base}-{number}" for number in range(2, MOST_NAMESAKES))):
             other = AsyncServiceInfo(SERVICE, f"{name}.{SERVICE}")
             is_taken = await other.async_request(zeroconf.zeroconf, PROBE_TIMEOUT_MS, DNSQuestionType.QM)
             if not is_taken or other.decoded_properties.get("uuid") == self._box.uuid:
@@ -192,6 +202,43 @@ class _Announcer:
             _write_whole(self._name_file, json.dumps(document, ensure_ascii=False))
         except OSError as error:
             log.warning("the name given on the LAN cannot be kept: %s", error)
+
+
+class _Namesakes(RecordUpdateListener):
+    """Hears boxes that announce themselves under our name after it was found free.
+
+    Boxes that start together (the power came back) all find the name free, and so do boxes whose networks are joined.
+    The one with the smallest uuid keeps it and says so again; the others see `elder` set and take another.
+    """
+
+    def __init__(self, zeroconf: AsyncZeroconf, info: AsyncServiceInfo, uuid: str) -> None:
+        self.elder = asyncio.Event()
+        self._zeroconf = zeroconf
+        self._info = info
+        self._uuid = uuid
+        self._insisting: asyncio.Task[Any] | None = None
+        zeroconf.zeroconf.async_add_listener(self, None)
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        for record in (update.new for update in records):
+            if record.type == TXT and record.key == self._info.key and not record.is_expired(now):
+                told = getattr(record, "text", b"")
+                self._hear(AsyncServiceInfo(SERVICE, self._info.name, properties=told))
+
+    def _hear(self, other: AsyncServiceInfo) -> None:
+        uuid = other.decoded_properties.get("uuid") or ""
+        if uuid and uuid < self._uuid:
+            self.elder.set()
+        elif uuid > self._uuid and self._is_idle():
+            self._insisting = asyncio.ensure_future(self._insist())
+
+    def _is_idle(self) -> bool:
+        return self._insisting is None or self._insisting.done()
+
+    async def _insist(self) -> None:
+        """Say again who we are, which replaces what caches on the LAN have heard under our name."""
+        with contextlib.suppress(OSError, Error, KeyError):
+            await (await self._zeroconf.async_update_service(self._info))
 
 
 def _write_whole(path: Path, content: str) -> None:

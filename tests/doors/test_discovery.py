@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from contextlib import AsyncExitStack
 
 import pytest
 from zeroconf import IPVersion
@@ -59,6 +60,24 @@ async def test_a_name_that_is_taken_is_changed_and_kept(tmp_path):
     assert json.loads((tmp_path / "2/lan-name.json").read_text()) == {"asked": name, "given": f"{name}-2"}
     async with announce(second, "http://127.0.0.1:2", settings(tmp_path / "2")) as alone:
         assert await said(alone) == f"{name}-2"
+
+
+async def test_boxes_that_start_together_end_with_different_names(tmp_path):
+    """The power came back: all of them ask at once, and all of them hear that the name is free."""
+    name = f"Till {uuid.uuid4().hex[:6]}"
+    boxes = sorted((box_named(name) for _ in range(3)), key=lambda box: box.uuid)
+    async with AsyncExitStack() as stack:
+        announced = [
+            await stack.enter_async_context(announce(box, f"http://127.0.0.1:{n}", settings(tmp_path / str(n))))
+            for n, box in enumerate(boxes, 1)
+        ]
+        found = list[str]()
+        async with asyncio.timeout(50):
+            while "" in (said := [one.name for one in announced]) or found != said:
+                names = {one.uuid: one.name for one in await browse(1.5)}
+                found = [names.get(box.uuid, "") for box in boxes]
+        assert len(set(found)) == 3
+        assert found[0] == name  # the smallest uuid keeps it
 
 
 def test_names_become_one_label_that_mdns_can_carry():
