@@ -53,9 +53,12 @@ SUMMARIES = {
 }
 
 
+LISTED = ("voices", "models", "lexicon", "recordings", "jobs", "announce")  # families that list when no action is named
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Usage errors raise SystemExit(2), as argparse does."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _with_action(list(sys.argv[1:] if argv is None else argv))
     arguments = _parser(words).parse_args(words)
     from appliance.cli.terminal import Terminal
 
@@ -71,6 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `voiced jobs list | head`
         sys.stderr.close()
         return 1
+
+
+def _with_action(words: list[str]) -> list[str]:
+    """`voiced voices --json` means `voiced voices list --json`."""
+    is_bare = len(words) == 1 or (len(words) > 1 and words[1].startswith("--") and words[1] != "--help")
+    return [words[0], "list", *words[1:]] if words and words[0] in LISTED and is_bare else words
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

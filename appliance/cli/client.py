@@ -17,6 +17,7 @@ from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput, Unavailable, VoicedError
 
 RECONNECT_S = 1.0
+RESTART_S = 60.0  # a daemon that is restarted is back by then; its jobs go on where they were
 JOB_ENDED = ("done", "failed", "cancelled")
 
 
@@ -133,10 +134,22 @@ class Client:
                 yield job
                 if job["state"] in JOB_ENDED:
                     return
-            job = self.get(path)  # the stream was cut: the daemon may have been restarted, and the job goes on
+            job = self._get_patiently(path)  # the stream was cut: the daemon may be restarting, and the job goes on
             yield job
             if job["state"] in JOB_ENDED:
                 return
+            time.sleep(RECONNECT_S)
+
+    def _get_patiently(self, path: str) -> JsonDict:
+        """The document at `path`, from a daemon that may need RESTART_S to come back."""
+        gives_up_at = time.monotonic() + RESTART_S
+        while True:
+            try:
+                answer: JsonDict = self.get(path)
+                return answer
+            except Unavailable as error:
+                if error.code != "daemon_unreachable" or time.monotonic() > gives_up_at:
+                    raise
             time.sleep(RECONNECT_S)
 
     def events(self, path: str) -> Iterator[JsonDict]:

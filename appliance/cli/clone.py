@@ -13,8 +13,9 @@ from appliance.cli.client import Client
 from appliance.cli.jobs import follow
 from appliance.cli.recordings import print_verdict
 from appliance.contracts import JsonDict
-from appliance.errors import InvalidInput
+from appliance.errors import Forbidden, InvalidInput
 from appliance.messages import text
+from appliance.voices.records import is_voice_id
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
@@ -52,9 +53,15 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--language", default="auto", help="zh, en, ja or auto")
     command.add_argument("--engine", default="", help="engine that clones (default: the box's)")
-    command.add_argument("--steps", type=int, help="how long to train (default: clone.steps)")
+    command.add_argument("--steps", type=_positive, help="how long to train (default: clone.steps)")
     command.add_argument("--no-wait", action="store_true", help="return as soon as the job is queued")
     command.set_defaults(command=clone)
+
+
+def _positive(given: str) -> int:
+    if not given.isdecimal() or int(given) < 1:
+        raise argparse.ArgumentTypeError("must be a number from 1 up")
+    return int(given)
 
 
 def clone(terminal: Terminal) -> int:
@@ -62,6 +69,10 @@ def clone(terminal: Terminal) -> int:
     given = terminal.arguments
     if len(given.transcript) > len(given.clips):
         raise InvalidInput("too_many_transcripts", transcripts=len(given.transcript), clips=len(given.clips))
+    if not is_voice_id(given.name):  # before a minute of uploading and listening
+        raise InvalidInput("voice_id_invalid", voice=given.name)
+    if not given.consent:
+        require_consent(terminal.client, given.name)
     recordings = [row["id"] for row in upload_clips(terminal)]
     if given.consent:
         record_consent(terminal.client, given.name, given.speaker or given.name, given.consent, recordings[0])
@@ -74,7 +85,7 @@ def clone(terminal: Terminal) -> int:
     elif job["state"] == "done":
         print_result(terminal, job)
     elif error := job.get("error"):
-        terminal.err.print(f"[bold red]{error.get('message') or error.get('code')}[/]\n  → {error.get('remedy') or ''}")
+        terminal.remark("[bold red]✗[/]", error)
     return 0 if job["state"] == "done" or given.no_wait else 1
 
 
@@ -101,6 +112,14 @@ def upload(client: Client, clip: Path, transcript: str | None, language: str = "
     }
     row: JsonDict = client.upload("/v1/recordings", clip, fields)
     return row
+
+
+def require_consent(client: Client, voice: str) -> None:
+    """Raises Forbidden("consent_missing") when nobody ever agreed; the box itself judges the consents there are."""
+    for consent in client.items("/v1/consents"):
+        if consent["voice"] in {voice, ""} and "clone" in consent["purposes"]:
+            return
+    raise Forbidden("consent_missing", voice=voice, purpose="clone")
 
 
 def record_consent(client: Client, voice: str, speaker: str, statement: str, evidence: str) -> JsonDict:

@@ -96,7 +96,7 @@ def _print_job(terminal: Terminal, job: JsonDict) -> None:
     ]
     terminal.table(("field", "value"), rows)
     if error := job.get("error"):
-        terminal.err.print(f"[red]{error.get('message') or error.get('code')}[/] {error.get('remedy') or ''}")
+        terminal.remark("[bold red]✗[/]", error)
 
 
 def _cell(terminal: Terminal, job: JsonDict, key: str) -> object:

@@ -83,9 +83,7 @@ def print_verdict(terminal: Terminal, file: str, verdict: JsonDict) -> None:
         terminal.err.print("  " + escape(" · ".join(figures)), style="dim")
     for mark, rows in (("[red]✗[/]", verdict.get("reasons")), ("[yellow]![/]", verdict.get("warnings"))):
         for row in rows or []:
-            terminal.err.print(
-                f"  {mark} {escape(row.get('message') or row['code'])}\n    → {escape(row.get('remedy') or '')}"
-            )
+            terminal.remark(mark, row)
 
 
 def _figure(value: object) -> str:

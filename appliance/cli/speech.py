@@ -91,7 +91,11 @@ def announce(terminal: Terminal) -> int:
     row = terminal.client.post("/v1/announcements", {key: value for key, value in order.items() if value is not None})
     if terminal.as_json:
         terminal.document(row)
-    terminal.tell("cli.announced", id=row["id"], state=row.get("state", ""))
+        return 0
+    terminal.tell("cli.announced", id=row["id"], state=terminal.sentence(f"announcement.{row['state']}"))
+    loudspeaker = terminal.client.get("/v1/system")["loudspeaker"]
+    if loudspeaker.get("message"):  # it is not there or does not play: the announcement waits for it
+        terminal.tell("cli.loudspeaker_out", problem=loudspeaker["message"], seconds=row["max_age_s"])
     return 0
 
 
@@ -102,9 +106,13 @@ def list_announcements(terminal: Terminal) -> int:
         return 0
     terminal.table(
         ("id", "state", "voice", "text", "created_at"),
-        [[row.get(key) for key in ("id", "state", "voice", "text", "created_at")] for row in rows],
+        [[_cell(terminal, row, key) for key in ("id", "state", "voice", "text", "created_at")] for row in rows],
     )
     return 0
+
+
+def _cell(terminal: Terminal, row: JsonDict, key: str) -> object:
+    return terminal.sentence(f"announcement.{row[key]}") if key == "state" else row.get(key)
 
 
 def stop_announcements(terminal: Terminal) -> int:

@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from appliance.cli.client import Client
+from appliance.cli.client import Client, Refused
 from appliance.contracts import JsonDict
 from appliance.errors import VoicedError
 from appliance.messages import LANGUAGES, preferred_language, text
 from appliance.settings import Settings, load_settings, terminal_language
+
+PIPE_WIDTH = 2_000  # characters; one row of a table is one line for grep and awk
 
 
 class Terminal:
@@ -99,7 +101,7 @@ class Terminal:
         """A table on stdout; `columns` are the ends of the catalogue's `column.` keys."""
         table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
         for column in columns:
-            table.add_column(self.sentence(f"column.{column}"), overflow="fold")
+            table.add_column(self.sentence(f"column.{column}"), overflow="fold", no_wrap=column == "id")
         for row in rows:
             table.add_row(*("–" if cell is None or cell == "" else escape(str(cell)) for cell in row))
         self.out.print(table)
@@ -110,27 +112,47 @@ class Terminal:
         if self.as_json and is_document:
             self.document({"error": problem})
         self.err.print(f"[bold red]{escape(problem['message'])}[/] [dim]\\[{escape(problem['code'])}][/]")
-        if problem["measured"]:
-            figures = ", ".join(f"{name} = {value}" for name, value in problem["measured"].items())
+        figures = ", ".join(f"{name} = {_shown(value)}" for name, value in problem["measured"].items())
+        if figures:
             self.err.print(f"  {escape(self.sentence('cli.measured', figures=figures))}", style="dim")
         if problem["remedy"]:
             self.err.print(f"  → {escape(problem['remedy'])}")
+        for mark, name in (("[red]✗[/]", "reasons"), ("[yellow]![/]", "warnings")):
+            for row in problem.get(name, ()):
+                self.remark(mark, row)
+
+    def remark(self, mark: str, row: JsonDict) -> None:
+        """One reason or warning of a verdict, with its remedy, on stderr; `mark` is rich markup."""
+        self.err.print(f"  {mark} {escape(str(row.get('message') or row.get('code')))}")
+        if row.get("remedy"):
+            self.err.print(f"    → {escape(str(row['remedy']))}")
 
 
 def _console(is_error: bool) -> Console:
     """Wrapped at the width of a terminal; into a file or a pipe every sentence is one line."""
     console = Console(stderr=is_error, highlight=False)
     console.soft_wrap = not console.is_terminal
+    if console.soft_wrap:
+        console.width = PIPE_WIDTH  # for tables, which do not know soft wrapping
     return console
 
 
+def _shown(value: object) -> str:
+    """What was measured, for people."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_shown(part)}" for key, part in value.items())
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def as_problem(error: VoicedError, language: str) -> JsonDict:
-    """An error as `{"code", "message", "measured", "remedy"}`."""
+    """An error as `{"code", "message", "measured", "remedy"}`; a refused recording has "reasons" and "warnings" too."""
+    problem = error.problem if isinstance(error, Refused) else {}
     return {
         "code": error.code,
         "message": error.message(language),
         "measured": error.measured,
         "remedy": error.remedy(language),
+        **{name: problem[name] for name in ("reasons", "warnings") if problem.get(name)},
     }
 
 

@@ -64,7 +64,7 @@ def show_voice(terminal: Terminal) -> int:
     if terminal.as_json:
         terminal.document({**voice, "versions": versions})
         return 0
-    terminal.table(("field", "value"), [(key, value) for key, value in voice.items() if not isinstance(value, dict)])
+    terminal.table(("field", "value"), [(key, _shown(value)) for key, value in voice.items()])
     terminal.out.print()
     terminal.table(
         ("version", "engine", "created_at", "metrics"),
@@ -139,6 +139,10 @@ def delete_voice(terminal: Terminal) -> int:
         terminal.document({"deleted": which})
     terminal.tell("cli.deleted", id=which)
     return 0
+
+
+def _shown(value: object) -> object:
+    return " ".join(str(part) for part in value) if isinstance(value, list) else value
 
 
 def _figures(metrics: dict[str, object]) -> str:

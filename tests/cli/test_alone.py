@@ -27,7 +27,10 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 48_000, channels: int
     return path
 
 
-@pytest.mark.parametrize("words", [[], ["sing"], ["--sing"], ["jobs"], ["jobs", "show"], ["run", "--port", "http"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["sing"], ["--sing"], ["jobs", "show"], ["clone", "x", "y", "--steps", "0"], ["run", "--port", "http"]],
+)
 def test_wrong_usage_exits_2(voiced, words):
     outcome = voiced(*words)
     assert outcome.code == 2

@@ -84,12 +84,35 @@ def test_a_refused_recording_says_why(box, tmp_path):
     outcome = box("recordings", "add", str(path), "--lang", "zh")
     assert outcome.code == 1
     assert "[recording_refused]" in outcome.err
+    assert "[" not in outcome.err.split("✗")[1] and "→" in outcome.err.split("✗")[1]  # each reason in words
+    reasons = box("recordings", "add", str(path), "--json").document["error"]["reasons"]
+    assert reasons and all({"code", "message", "measured", "remedy"} <= row.keys() for row in reasons)
+
+
+@pytest.mark.parametrize("family", ["voices", "jobs", "recordings", "announce"])
+def test_a_family_without_an_action_lists(box, family):
+    outcome = box(family, "--json")
+    assert outcome.code == 0, outcome.err
+    assert set(outcome.document) == {"items", "next"}
+
+
+def test_piped_tables_have_one_line_per_row(box):
+    rows = box("recordings", "--json").document["items"]
+    assert len(box("recordings", "list").out.splitlines()) == len(rows) + 1
+
+
+def test_an_empty_text_is_called_empty(box):
+    assert box("say", "", "--file", "never.wav", "--json").document["error"]["code"] == "text_empty"
 
 
 def test_a_clone_without_consent_is_refused(box):
-    outcome = box("clone", "anna", str(READER), "--transcript", "It was the best of times.", "--json")
+    before = box("recordings", "--json").document["items"]
+    outcome = box("clone", "never-asked", str(READER), "--transcript", "It was the best of times.", "--json")
     assert outcome.code == 1
     assert outcome.document["error"]["code"] == "consent_missing"
+    misnamed = box("clone", "Anna Li", str(READER), "--consent", "I agree.", "--json")
+    assert misnamed.document["error"]["code"] == "voice_id_invalid"
+    assert box("recordings", "--json").document["items"] == before  # refused before anything was sent
 
 
 def test_a_job_is_followed_to_its_end(box):
