@@ -68,6 +68,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         state = stack.enter_context(open_state_dir(settings.state_dir))
         token = admin_token_of(settings, state)
         plugins = await asyncio.to_thread(load_plugins, settings.plugins, state.plugins)
+        settings = without_quarantined(settings, plugins)
         db = await stack.enter_async_context(open_database(state.database))
         blobs = BlobStore(state.blobs)
         registry = VoiceRegistry(db, blobs)
@@ -115,6 +116,13 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         except VoicedError as error:
             log.error("the box cannot speak yet: %s", error)
         yield url
+
+
+def without_quarantined(settings: Settings, plugins: Plugins) -> Settings:
+    """The settings for child processes: none of them waits again for a plugin that failed or hung here."""
+    failed = tuple(info.name for info in plugins.report() if info.state == "quarantined")
+    blocked = settings.plugins.model_copy(update={"blocked": (*settings.plugins.blocked, *failed)})
+    return settings.model_copy(update={"plugins": blocked}) if failed else settings
 
 
 def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:

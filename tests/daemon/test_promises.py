@@ -113,9 +113,10 @@ async def test_monstrous_text_is_bounded_and_answered(tones, text):
         assert (await answer.json(content_type="application/problem+json"))["code"]
 
 
-async def test_a_plugin_that_raises_at_import_is_quarantined_and_the_box_speaks(tmp_path):
+async def test_plugins_that_raise_or_hang_are_quarantined_and_the_box_speaks(tmp_path):
     box = tone_box(tmp_path)
     (box.state_dir / "plugins/broken.py").write_text("raise RuntimeError('no licence')")
+    (box.state_dir / "plugins/hangs.py").write_text("import time\ntime.sleep(60)")
     box.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -123,7 +124,9 @@ async def test_a_plugin_that_raises_at_import_is_quarantined_and_the_box_speaks(
                 rows = {row["id"]: row for row in (await answer.json())["items"]}
             assert rows["broken"]["state"] == "quarantined"
             assert "no licence" in rows["broken"]["reason"]
+            assert (rows["hangs"]["state"], rows["hangs"]["code"]) == ("quarantined", "plugin_hangs")
             assert (await fetch(session, box.url, speaker="sine-440", text=TEXT))[0] == 200
+            assert box.output().count("plugin hangs is quarantined") == 1  # no worker waits for it again
     finally:
         assert box.stop() == 0
 
