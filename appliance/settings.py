@@ -92,6 +92,7 @@ class CloneSettings(Slice):
     max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
     max_pitch_drift: float = Field(3.0, ge=0, le=24)  # examination: semitones from the speaker's median pitch
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says
+    min_likeness_gain: float = 1.0  # log-likelihood ratio that the clone must gain over the voice it grew from
     promote_on_pass: bool = True
     socket: Path | None = None  # UNIX socket where a service manager starts trainers in a unit of their own
 
@@ -120,7 +121,7 @@ class LoudspeakerSettings(Slice):
 class PluginSettings(Slice):
     blocked: tuple[str, ...] = ()
     drop_in_dir: Path | None = None  # None: <state_dir>/plugins
-    load_timeout_s: float = Field(5.0, gt=0)
+    load_timeout_s: float = Field(3.0, gt=0)
     options: dict[str, dict[str, str | int | float | bool]] = Field(default_factory=dict)  # by plugin name
 
 

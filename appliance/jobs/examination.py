@@ -198,13 +198,11 @@ def judge(summary: JsonDict, limits: CloneSettings) -> tuple[list[Reason], list[
     drift = limits.max_pitch_drift
     require("exam_pitch_drift", clone["f0_drift_semitones"], lambda value: abs(value) <= drift, limit=drift)
     if base:
-        for code, gain in (
-            ("exam_not_alike", _gain(base, clone, "llr")),
-            ("exam_not_nearer", _gain(clone, base, "mfcc_distance")),
-        ):
-            require(code, gain, lambda value: value > 0.0)
+        least = limits.min_likeness_gain
+        require("exam_not_alike", _gain(base, clone, "llr"), lambda value: value >= least, limit=least)
+        require("exam_not_nearer", _gain(clone, base, "mfcc_distance"), lambda value: value > 0.0)
     else:
-        require("exam_not_alike", clone["llr"], lambda value: value > 0.0)
+        require("exam_not_alike", clone["llr"], lambda value: value > 0.0, limit=0.0)
     return failures, unknown
 
 
