@@ -25,6 +25,7 @@ from appliance.contracts import (
 )
 from appliance.engine.gpt_sovits.pairing import ENGINE, SAMPLE_RATE
 from appliance.errors import InvalidInput, Unavailable
+from appliance.text.cleaning import has_speech
 from appliance.text.lexicon import share_readings
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class GptSovitsEngine(Engine):
             raise Unavailable("engine_not_loaded", engine=self.name)
         if not SPEED_RANGE[0] <= task.speed <= SPEED_RANGE[1]:
             raise InvalidInput("speed_out_of_range", speed=task.speed, lowest=SPEED_RANGE[0], highest=SPEED_RANGE[1])
+        if not has_speech(task.text):
+            raise InvalidInput("text_not_speakable", text=task.text[:40])
         from appliance.engine.gpt_sovits import speaking
 
         clock = speaking.Clock()

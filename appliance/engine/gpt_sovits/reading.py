@@ -13,6 +13,7 @@ from appliance.engine.gpt_sovits.bert import ChineseBert
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH
 from appliance.errors import InvalidInput, Unavailable
+from appliance.text.cleaning import has_speech
 from appliance.text.cutting import SPLITTERS
 from appliance.text.gpt_sovits_symbols import MARKS, phone_ids
 from appliance.text.lexicon import apply_readings
@@ -56,7 +57,8 @@ class Reader:
     def _read_once(self, text: str, language: str, lexicon: Sequence[Pronunciation]) -> Reading:
         found = [self._analyse(code, run) for code, run in split_request(text, language)]
         utterances = apply_readings(found, lexicon, self.frontends, self.inventory)
-        if all(phone in MARKS for utterance in utterances for phone in utterance.phones):
+        if has_speech(text) and all(phone in MARKS for utterance in utterances for phone in utterance.phones):
+            # letters of which nothing is left, e.g. Greek; marks alone are read as the pause they are
             raise InvalidInput("text_not_speakable", text=text[:40])
         phones = [phone for utterance in utterances for phone in utterance.phones]
         features = [self._features(utterance) for utterance in utterances]
