@@ -86,19 +86,22 @@ class Probe:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One graph file that a backend can load."""
+    """One network as a backend can load it: a graph file, or the torch module that graphs are exported from."""
 
-    path: Path
-    format: str  # "onnx", later "openvino", "tensorrt", "torch"
-    sha256: str = ""  # checked before parsing when given: runtimes do not notice flipped bytes
+    path: Path  # the graph; for "torch" the weights
+    format: str  # "onnx", "openvino", "torch"
+    sha256: str = ""  # of the file; checked before parsing when given: runtimes do not notice flipped bytes
     precision: str = "float"  # "float", or "int8" where products are computed in dynamically scaled integers
+    module: Callable[[], Any] | None = None  # "torch" only: makes the module; its `input_names` and `output_names` are
+    # those of the graph, its `forward` takes the inputs in that order, and it has no other state than its weights
 
 
 @dataclass(frozen=True)
 class SessionOptions:
     threads: int = 1
-    device: str = "cpu"
+    device: str = ""  # one of those that `probe` names; "" is the one the backend is there for
     precision: str = ""  # "f32" for a network that bears nothing less; "" leaves it to the backend
+    cache_dir: Path | None = None  # where a backend may keep what it compiled; may be lost at any time
 
 
 class Session(ABC):
@@ -114,6 +117,10 @@ class Session(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give memory back; idempotent."""
+
+    def device_memory(self) -> int | None:
+        """Bytes that this graph holds on a device of its own; None where it lives in the memory of the process."""
+        return None
 
 
 class Backend(ABC):

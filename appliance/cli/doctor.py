@@ -133,7 +133,8 @@ def _plugins(terminal: Terminal) -> Iterator[Finding]:
 def _probes(terminal: Terminal, plugins: Plugins) -> Iterator[Finding]:
     wanted = terminal.settings.engine
     for name, factory in plugins.backends.items():
-        yield _probe(f"backend {name}", factory().probe, FAULT if name in wanted.backends[:1] else WARNING)
+        needed = FAULT if name in wanted.backends[:1] else WARNING if name in wanted.backends else OK
+        yield _probe(f"backend {name}", factory().probe, needed)
     for name, engine in plugins.engines.items():
         yield _probe(f"engine {name}", engine().probe, FAULT if name == wanted.default else WARNING)
         yield _probe(f"cloning with {name}", engine().can_adapt, WARNING)

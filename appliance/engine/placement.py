@@ -213,7 +213,7 @@ def _open(network: Network, host: EngineHost, record: Record) -> Session:
     if artifact is None:
         raise Unavailable("backend_missing", reasons=f"{record.backend}: no suitable file of {network.name}")
     return host.backends[record.backend].load(
-        artifact, SessionOptions(threads=host.threads, precision=network.arithmetic)
+        artifact, SessionOptions(threads=host.threads, precision=network.arithmetic, cache_dir=host.cache_dir)
     )
 
 

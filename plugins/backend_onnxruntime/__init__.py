@@ -1,7 +1,8 @@
-"""ONNX Runtime on the CPU: the backend that every box has."""
+"""ONNX Runtime: the backend that every box has, and its CUDA provider where the build has one."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.hookspecs import RegisterBackend, hookimpl
@@ -12,14 +13,15 @@ if TYPE_CHECKING:
 VOICED_API = 1
 
 
-def _make_backend() -> Backend:
+def _make_backend(name: str, device: str) -> Backend:
     from appliance_plugins.backend_onnxruntime.backend import OnnxRuntimeBackend
 
-    backend: Backend = OnnxRuntimeBackend()
+    backend: Backend = OnnxRuntimeBackend(name, device)
     return backend
 
 
 @hookimpl
 def register_backends(register: RegisterBackend) -> None:
-    """Offer the backend under the name "onnxruntime"."""
-    register("onnxruntime", _make_backend)
+    """Offer "onnxruntime" (the CPU), and "onnxruntime_cuda" for those who list it in `engine.backends`."""
+    register("onnxruntime", partial(_make_backend, "onnxruntime", "cpu"))
+    register("onnxruntime_cuda", partial(_make_backend, "onnxruntime_cuda", "cuda"))

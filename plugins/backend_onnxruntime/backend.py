@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import platform
 from collections.abc import Mapping
@@ -12,26 +13,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.artifacts import check_digest, damaged, read_artifact
 from appliance.contracts import Artifact, Backend, Device, Probe, Session, SessionOptions
-from appliance.errors import Corrupt, Unavailable
+from appliance.errors import Unavailable
 
-DIGEST_CHARACTERS = 12  # of a digest, in messages
+CPU_PROVIDER = "CPUExecutionProvider"
+DRIVER = "libcuda.so.1"
+PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ("CUDAExecutionProvider",)}
 
 
 class OnnxRuntimeBackend(Backend):
-    """Runs ONNX graphs on the CPU. Sessions are independent of each other."""
+    """Runs ONNX graphs on the CPU, or on an NVIDIA GPU where the build can. Sessions are independent of each other."""
 
-    name = "onnxruntime"
     formats = ("onnx",)
 
+    def __init__(self, name: str = "onnxruntime", device: str = "cpu") -> None:
+        self.name = name
+        self.device = device  # "cpu" | "cuda"
+
     def probe(self) -> Probe:
-        """Whether the library is here; does not import it, so a broken one shows at `load`."""
+        """Whether the library is here. For the CPU it is not imported, so a broken one shows at `load`."""
         if find_spec("onnxruntime") is None:
             return Probe(usable=False, reason="the package onnxruntime is not installed")
         try:
             release = version("onnxruntime")
         except PackageNotFoundError:
             release = ""  # a build of another distribution name: onnxruntime-openvino, onnxruntime-gpu, …
+        if self.device == "cuda":
+            reason = _why_no_cuda()
+            return Probe(not reason, (Device("cuda", "NVIDIA GPU"),) if not reason else (), release, reason)
         return Probe(usable=True, devices=(Device("cpu", platform.processor() or platform.machine()),), version=release)
 
     def load(self, artifact: Artifact, options: SessionOptions) -> OnnxRuntimeSession:
@@ -40,43 +50,51 @@ class OnnxRuntimeBackend(Backend):
         Raises Corrupt("artifact_corrupt") for a missing, changed or unreadable graph; Unavailable with
         "backend_unavailable" for a library that does not import, "backend_unsuitable" for another device or format.
         """
-        if options.device != "cpu" or artifact.format not in self.formats:
-            raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
+        device = options.device or self.device
+        if device.split(":")[0] != self.device or artifact.format not in self.formats:
+            raise Unavailable("backend_unsuitable", backend=self.name, device=device, format=artifact.format)
+        missing = _why_no_cuda() if self.device == "cuda" else ""
+        if missing:
+            raise Unavailable("backend_unavailable", backend=self.name, reason=missing)
+        graph = read_artifact(artifact)
+        digest = hashlib.sha256(graph).hexdigest()
+        check_digest(artifact, digest)
+        return OnnxRuntimeSession(self._build(graph, artifact, digest, options.threads))
+
+    def _build(self, graph: bytes, artifact: Artifact, digest: str, threads: int) -> Any:
+        """An `onnxruntime.InferenceSession` over `graph`."""
         try:
-            graph = artifact.path.read_bytes()
-        except OSError as error:
-            raise Corrupt(
-                "artifact_corrupt", file=artifact.path.name, expected="", actual=str(error.strerror)
-            ) from error
-        found = hashlib.sha256(graph).hexdigest()
-        if artifact.sha256 and found != artifact.sha256:
-            raise Corrupt(
-                "artifact_corrupt",
-                file=artifact.path.name,
-                expected=artifact.sha256[:DIGEST_CHARACTERS],
-                actual=found[:DIGEST_CHARACTERS],
-            )
-        return OnnxRuntimeSession(_build(graph, artifact, found, options.threads))
+            import onnxruntime
+        except ImportError as error:
+            raise Unavailable("backend_unavailable", backend=self.name, reason=str(error)) from error
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = max(1, threads)
+        settings.inter_op_num_threads = 1
+        # Threads that spin while they wait take the core away from whoever they wait for, on a box with few cores.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(graph, settings, providers=[*PROVIDERS[self.device], CPU_PROVIDER])
+        except Exception as error:  # the library raises a dozen unrelated classes for a graph it cannot build
+            raise damaged(artifact, "a graph", digest) from error
+        if not set(PROVIDERS[self.device]) <= set(session.get_providers()):
+            raise Unavailable("backend_unavailable", backend=self.name, reason="its CUDA provider did not start")
+        return session
 
 
-def _build(graph: bytes, artifact: Artifact, digest: str, threads: int) -> Any:
-    """An `onnxruntime.InferenceSession` over `graph`."""
+def _why_no_cuda() -> str:
+    """Why graphs cannot run on an NVIDIA GPU; "" when they can."""
     try:
         import onnxruntime
-    except ImportError as error:
-        raise Unavailable("backend_unavailable", backend="onnxruntime", reason=str(error)) from error
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = max(1, threads)
-    settings.inter_op_num_threads = 1
-    # Threads that spin while they wait take the core away from whoever they wait for, on a box with few cores.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 3
+    except Exception as error:  # noqa: BLE001 - a broken installation raises what it likes, and that is the answer
+        return f"ONNX Runtime does not work: {error}"
+    if not set(PROVIDERS["cuda"]) <= set(onnxruntime.get_available_providers()):
+        return "this ONNX Runtime was built without CUDA; install onnxruntime-gpu"
     try:
-        return onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library raises a dozen unrelated classes for a graph it cannot build
-        raise Corrupt(
-            "artifact_corrupt", file=artifact.path.name, expected="a graph", actual=digest[:DIGEST_CHARACTERS]
-        ) from error
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return "no NVIDIA GPU with a working driver"
+    return ""
 
 
 class OnnxRuntimeSession(Session):

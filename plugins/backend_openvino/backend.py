@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.artifacts import check_digest, damaged, read_artifact
 from appliance.contracts import Artifact, Backend, Device, Probe, Session, SessionOptions
-from appliance.errors import Corrupt, Unavailable
+from appliance.errors import Unavailable
 
-DIGEST_CHARACTERS = 12  # of a digest, in messages
 ACCELERATORS = ("GPU", "NPU")
 
 
@@ -29,9 +28,10 @@ class OpenVinoBackend(Backend):
     formats = ("onnx", "openvino")
     precisions = ("float",)
 
-    def __init__(self, name: str = "openvino", precision: str = "f32") -> None:
+    def __init__(self, name: str = "openvino", precision: str = "f32", device: str = "cpu") -> None:
         self.name = name
-        self.precision = precision  # "f32" | "bf16", of products and sums on the CPU
+        self.precision = precision  # "f32" | "bf16" | "f16", of products and sums
+        self.device = device  # "cpu" | "GPU" | "NPU"; of several GPUs the first
 
     def probe(self) -> Probe:
         """Which devices there are. Imports the library; `notes` say why an accelerator is not among them."""
@@ -45,12 +45,13 @@ class OpenVinoBackend(Backend):
             abilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         except Exception as error:  # noqa: BLE001 - a broken installation raises what it likes, and that is the answer
             return Probe(usable=False, reason=f"the package openvino does not work: {_first_line(error)}")
-        if self.precision == "bf16" and "BF16" not in abilities:
+        if self.device == "cpu" and self.precision == "bf16" and "BF16" not in abilities:
             return Probe(usable=False, reason="this processor has no instructions for bf16")
         found = {device.name.split(".")[0] for device in devices}
-        notes = tuple(
-            f"{kind}: no device with a driver that OpenVINO knows" for kind in ACCELERATORS if kind not in found
-        )
+        absent = {kind: f"{kind}: no device with a driver that OpenVINO knows" for kind in ACCELERATORS}
+        if self.device in absent and self.device not in found:
+            return Probe(usable=False, version=_release(), reason=absent[self.device])
+        notes = tuple(note for kind, note in absent.items() if kind not in found)
         return Probe(usable=True, devices=devices, version=_release(), notes=notes)
 
     def load(self, artifact: Artifact, options: SessionOptions) -> OpenVinoSession:
@@ -61,24 +62,23 @@ class OpenVinoBackend(Backend):
         """
         if artifact.format not in self.formats:
             raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
-        graph = _read(artifact.path)
-        weights = _read(artifact.path.with_suffix(".bin")) if artifact.format == "openvino" else b""
+        graph = read_artifact(artifact)
+        weights = read_artifact(artifact, artifact.path.with_suffix(".bin")) if artifact.format == "openvino" else b""
         digest = hashlib.sha256(graph + weights).hexdigest()
-        if artifact.sha256 and digest != artifact.sha256:
-            raise _corrupt(artifact, artifact.sha256[:DIGEST_CHARACTERS], digest[:DIGEST_CHARACTERS])
+        check_digest(artifact, digest)
         try:
             import openvino
         except ImportError as error:
             raise Unavailable("backend_unavailable", backend="openvino", reason=str(error)) from error
         core = openvino.Core()
-        device = _device(core, options.device)
+        device = _device(core, options.device or self.device)
         if device is None:
             raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
         try:
             model = core.read_model(graph, weights) if weights else core.read_model(graph)
             compiled = core.compile_model(model, device, self._settings(device, options))
         except Exception as error:
-            raise _corrupt(artifact, "a graph", digest[:DIGEST_CHARACTERS]) from error
+            raise damaged(artifact, "a graph", digest) from error
         return OpenVinoSession(compiled, self.name)
 
     def _settings(self, device: str, options: SessionOptions) -> dict[str, Any]:
@@ -89,21 +89,10 @@ class OpenVinoBackend(Backend):
         return settings
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Corrupt("artifact_corrupt", file=path.name, expected="", actual=str(error.strerror)) from error
-
-
-def _corrupt(artifact: Artifact, expected: str, actual: str) -> Corrupt:
-    return Corrupt("artifact_corrupt", file=artifact.path.name, expected=expected, actual=actual)
-
-
 def _device(core: Any, wanted: str) -> str | None:
     """OpenVINO's name of a device; None when it is not there."""
     name = wanted.upper()
-    return name if name in core.available_devices else None
+    return next((one for one in core.available_devices if name in (one, one.split(".")[0])), None)
 
 
 def _describe(core: Any, name: str) -> Device:
