@@ -25,6 +25,8 @@ from appliance.doors.http.services import Box, Services
 from appliance.errors import VoicedError
 from appliance.jobs.runner import JobRunner
 from appliance.plugin_manager import Plugins, load_plugins
+from appliance.security.audit import append_entry, open_audit
+from appliance.security.signing import open_device_key
 from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
 from appliance.synthesis import SpeechRooms, Synthesis
@@ -70,9 +72,11 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         plugins = await asyncio.to_thread(load_plugins, settings.plugins, state.plugins)
         settings = without_quarantined(settings, plugins)
         db = await stack.enter_async_context(open_database(state.database))
+        device_key = await asyncio.to_thread(open_device_key, state.keys)
+        audit = await stack.enter_async_context(open_audit(db, device_key))
         blobs = BlobStore(state.blobs)
         registry = VoiceRegistry(db, blobs)
-        consents = ConsentStore(db)
+        consents = ConsentStore(db, append_entry)
         renditions = RenditionStore(db, blobs)
         recordings = RecordingStore(db, blobs)
         await _seed_starters(registry, plugins, settings)
@@ -106,6 +110,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             announcer=announcer,
             pool=pool,
             plugins=plugins,
+            audit=audit,
+            device_key=device_key,
         )
         url = await stack.enter_async_context(serve_http(services))
         write_daemon_info(state, {"url": url, "pid": os.getpid()})

@@ -146,6 +146,38 @@ CREATE TABLE lexicon (
     PRIMARY KEY (tenant, language, word)
 ) STRICT"""
 
+# `tenant`, `voice`, … are read from the entry itself: there is no second copy that could be changed behind its hash
+_AUDIT = """
+CREATE TABLE audit (
+    idx INTEGER PRIMARY KEY, entry TEXT NOT NULL, link BLOB NOT NULL,
+    tenant TEXT GENERATED ALWAYS AS (coalesce(json_extract(entry, '$.tenant'), '')) VIRTUAL,
+    voice TEXT GENERATED ALWAYS AS (coalesce(json_extract(entry, '$.voice'), '')) VIRTUAL,
+    subject TEXT GENERATED ALWAYS AS (coalesce(json_extract(entry, '$.subject'), '')) VIRTUAL,
+    action TEXT GENERATED ALWAYS AS (json_extract(entry, '$.action')) VIRTUAL,
+    at TEXT GENERATED ALWAYS AS (json_extract(entry, '$.at')) VIRTUAL
+) STRICT"""
+
+_AUDIT_HEAD = """
+CREATE TABLE audit_head (
+    id INTEGER PRIMARY KEY CHECK (id = 0), size INTEGER NOT NULL, link BLOB NOT NULL, at TEXT NOT NULL
+) STRICT"""
+
+_AUDIT_CHECKPOINTS = """
+CREATE TABLE audit_checkpoints (
+    size INTEGER NOT NULL, kind TEXT NOT NULL CHECK (kind IN ('checkpoint', 'tombstone')),
+    note TEXT NOT NULL, peaks BLOB NOT NULL,
+    PRIMARY KEY (size, kind)
+) STRICT, WITHOUT ROWID"""
+
+_AUDIT_RULES = (
+    "CREATE INDEX audit_by_voice ON audit (tenant, voice)",
+    "CREATE INDEX audit_by_subject ON audit (subject) WHERE subject <> ''",
+    "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit rows are immutable'); END",
+    "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit WHEN old.idx >= "
+    "coalesce((SELECT max(size) FROM audit_checkpoints WHERE kind = 'tombstone'), 0) "
+    "BEGIN SELECT RAISE(ABORT, 'audit rows are immutable'); END",
+)
+
 
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
@@ -194,4 +226,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(5, "indexes", _run(*_INDEXES)),
     Migration(6, "models", _run(_MODELS, "CREATE INDEX models_by_time ON models (tenant, created_at, id)")),
     Migration(7, "lexicon", _run(_LEXICON)),
+    Migration(8, "audit", _run(_AUDIT, _AUDIT_HEAD, _AUDIT_CHECKPOINTS, *_AUDIT_RULES)),
 )

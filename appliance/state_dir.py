@@ -44,6 +44,11 @@ class StateDir:
         return self.root / "plugins"
 
     @property
+    def keys(self) -> Path:
+        """The box's own key pair and its certificates."""
+        return self.root / "keys"
+
+    @property
     def admin_token(self) -> Path:
         return self.root / "admin.token"
 

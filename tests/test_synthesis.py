@@ -14,6 +14,7 @@ from appliance.audio.loudness import integrated_lufs
 from appliance.contracts import StarterVoice
 from appliance.database import open_database
 from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge, Unavailable
+from appliance.security.audit import append_entry
 from appliance.settings import IntakeSettings, PluginSettings, SpeechSettings, WorkerSettings
 from appliance.synthesis import SpeechRequest, SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
@@ -38,7 +39,7 @@ async def synthesis(tmp_path: Path, **settings):
         pool = WorkerPool(spec, WorkerSettings(), 20.0)
         pool.start()
         try:
-            rooms = SpeechRooms(registry, ConsentStore(db), LexiconStore(db, {}), pool)
+            rooms = SpeechRooms(registry, ConsentStore(db, append_entry), LexiconStore(db, {}), pool)
             yield Synthesis(rooms, SpeechSettings(**settings), "sine")
         finally:
             await pool.stop()

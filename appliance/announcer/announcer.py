@@ -23,10 +23,10 @@ from appliance.announcer.rendering import RenderAhead, SpeechMaker, speech_reque
 from appliance.contracts import Audio, JsonDict
 from appliance.database import Database, utc_now
 from appliance.errors import Busy, InvalidInput, StorageFull, Unavailable, VoicedError
+from appliance.paging import Page
 from appliance.settings import LoudspeakerSettings
 from appliance.text.cleaning import clean_text
 from appliance.voices.blobs import BlobStore
-from appliance.voices.paging import Page
 from appliance.voices.records import clean_name
 
 log = logging.getLogger(__name__)

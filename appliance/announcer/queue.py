@@ -13,7 +13,7 @@ from collections.abc import Callable
 from appliance.announcer.records import PRIORITIES, Announcement, NewAnnouncement, State
 from appliance.database import Database, utc_now
 from appliance.errors import Busy, InvalidInput, NotFound
-from appliance.voices.paging import MAX_LIMIT, Page
+from appliance.paging import MAX_LIMIT, Page
 
 # rowid grows with each row: first come, first served within a priority
 _WAITING = (

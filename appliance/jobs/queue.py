@@ -9,7 +9,7 @@ from appliance.contracts import JsonDict, Progress
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Busy, NotFound
 from appliance.jobs.records import CANCELLED, ENDED, QUEUED, RUNNING, Job
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import clean_name, new_id, to_json
 
 MAX_WAITING = 100  # jobs not yet begun, of all tenants: days of work for such a box

@@ -35,13 +35,14 @@ from appliance.jobs.records import (
     ImportRequest,
     Job,
 )
+from appliance.paging import DEFAULT_LIMIT, Page
+from appliance.security.audit import append_entry
 from appliance.settings import Settings
 from appliance.state_dir import StateDir
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.datasets import DatasetStore
 from appliance.voices.models import ModelStore
-from appliance.voices.paging import DEFAULT_LIMIT, Page
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import new_id
 from appliance.voices.registry import VoiceRegistry
@@ -73,7 +74,7 @@ class JobRunner:
         self._state = StateDir(settings.state_dir)
         self.models = ModelStore(db, blobs)
         filing = Filing(registry, blobs, promotes_on_pass=settings.clone.promote_on_pass)
-        rooms = CloneRooms(registry, recordings, ConsentStore(db), DatasetStore(db), filing)
+        rooms = CloneRooms(registry, recordings, ConsentStore(db, append_entry), DatasetStore(db), filing)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
         self._kinds: dict[str, JobKind] = {CLONE: self._cloning, IMPORT: self._importing}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Forbidden, InvalidInput, NotFound
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.events import Event, Witness
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import Consent, NewConsent, clean_name, new_id, to_json
 
 PURPOSES = ("clone", "speak", "announce", "publish", "share")
@@ -18,13 +20,22 @@ _CLOCK = "consents.latest_time"  # the largest time seen: turning the clock back
 class ConsentStore:
     """Every query is scoped by tenant. Consents are only added and ended."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, witness: Witness) -> None:
+        """`witness` writes the audit log: a consent that it cannot record is neither given nor ended."""
         self._db = db
+        self._witness = witness
 
     async def record(self, tenant: str, new: NewConsent) -> Consent:
         """Write down an agreement. Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
         _check(new)
-        return await self._db.write(lambda db: _insert(db, tenant, new), durable=True)
+        event = Event(tenant, "consent.record", voice=new.voice, details={"purposes": " ".join(sorted(new.purposes))})
+
+        def insert(db: sqlite3.Connection) -> Consent:
+            consent = _insert(db, tenant, new)
+            self._witness(db, replace(event, subject=consent.id, consent=consent.id))
+            return consent
+
+        return await self._db.write(insert, durable=True)
 
     async def get(self, tenant: str, consent_id: str) -> Consent:
         """Raises NotFound("consent_not_found")."""
@@ -38,10 +49,14 @@ class ConsentStore:
     async def revoke(self, tenant: str, consent_id: str) -> Consent:
         """End it now, and with it every earlier agreement about the same voice and purposes. Idempotent."""
 
+        event = Event(tenant, "consent.revoke")
+
         def end(db: sqlite3.Connection) -> Consent:
             now = _advance_clock(db)
-            row = (now, tenant, _find(db, tenant, consent_id).id)
+            found = _find(db, tenant, consent_id)
+            row = (now, tenant, found.id)
             db.execute("UPDATE consents SET revoked_at = ? WHERE tenant = ? AND id = ? AND revoked_at IS NULL", row)
+            self._witness(db, replace(event, voice=found.voice, subject=found.id, consent=found.id))
             return _find(db, tenant, consent_id)
 
         return await self._db.write(end, durable=True)

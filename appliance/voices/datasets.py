@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import NotFound
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import Dataset, clean_name, new_id, to_json
 
 

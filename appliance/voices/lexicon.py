@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from appliance.contracts import JsonDict, Pronunciation, TextFrontend
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Conflict, InvalidInput, NotFound
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.text.cleaning import clean_text
 from appliance.text.lexicon import Entry, Pronouncer, check_symbols, count_word, read_syllables
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
 
 MOST_ENTRIES = 5_000  # of one tenant: they are looked through at every request
 LONGEST_READING = 256

@@ -16,8 +16,8 @@ from pathlib import Path
 from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Conflict, Corrupt, InvalidInput, NotFound, VoicedError
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.blobs import BlobStore
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import clean_name, to_json
 
 

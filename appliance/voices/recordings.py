@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import InvalidInput, NotFound
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.blobs import BlobStore
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import NewRecording, Recording, clean_name, new_id, report_as_json, to_json
 
 MAX_TRANSCRIPT = 20_000  # characters; ten minutes of speech are about half of it

@@ -13,8 +13,8 @@ from pathlib import Path
 from appliance.contracts import StarterVoice, VoiceAssets
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Conflict, InvalidInput, NotFound
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.blobs import BlobStore
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import (
     AliasMove,
     NewVersion,

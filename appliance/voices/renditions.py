@@ -9,8 +9,8 @@ from pathlib import Path
 
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import NotFound
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.blobs import BlobStore
-from appliance.voices.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import NewRendition, Rendition, clean_name, new_id, to_json
 
 

@@ -19,6 +19,8 @@ from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
 from appliance.jobs.runner import JobRunner
 from appliance.plugin_manager import load_plugins
+from appliance.security.audit import append_entry, open_audit
+from appliance.security.signing import open_device_key
 from appliance.settings import Settings
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
@@ -59,7 +61,9 @@ async def open_box(state_dir: Path, **settings: object):
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(state_dir / "voiced.db"))
         blobs = BlobStore(state_dir / "blobs")
-        registry, consents = VoiceRegistry(db, blobs), ConsentStore(db)
+        device_key = open_device_key(state_dir / "keys")
+        audit = await stack.enter_async_context(open_audit(db, device_key))
+        registry, consents = VoiceRegistry(db, blobs), ConsentStore(db, append_entry)
         recordings, renditions = RecordingStore(db, blobs), RenditionStore(db, blobs)
         await registry.seed_starters(config.tenant, "sine", plugins.engines["sine"]().starter_voices())
         pool = WorkerPool(spec, config.worker, config.speech.clause_deadline_s)
@@ -88,6 +92,8 @@ async def open_box(state_dir: Path, **settings: object):
             announcer=announcer,
             pool=pool,
             plugins=plugins,
+            audit=audit,
+            device_key=device_key,
         )
         url = await stack.enter_async_context(serve_http(services))
         client = await stack.enter_async_context(aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(30)))

@@ -16,6 +16,7 @@ from appliance.contracts import QualityReport
 from appliance.database import Database, open_database
 from appliance.jobs.records import CloneRequest, Job
 from appliance.jobs.runner import JobRunner
+from appliance.security.audit import append_entry
 from appliance.settings import CloneSettings, EngineSettings, PluginSettings, Settings
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
@@ -45,7 +46,7 @@ class Box:
         self.blobs = BlobStore(settings.state_dir / "blobs")
         self.registry = VoiceRegistry(db, self.blobs)
         self.recordings = RecordingStore(db, self.blobs)
-        self.consents = ConsentStore(db)
+        self.consents = ConsentStore(db, append_entry)
         self.runner = self.new_runner()
 
     def new_runner(self) -> JobRunner:

@@ -9,6 +9,7 @@ import pytest
 from appliance.contracts import QualityReport, Reason
 from appliance.database import Database
 from appliance.errors import Forbidden, InvalidInput, NotFound
+from appliance.security.audit import append_entry
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.datasets import DatasetStore
@@ -109,7 +110,7 @@ async def test_a_transcript_that_cannot_be_kept_is_refused(
 
 
 async def test_without_consent_only_starters_may_be_used(db: Database, registry: VoiceRegistry) -> None:
-    consents = ConsentStore(db)
+    consents = ConsentStore(db, append_entry)
     await registry.create_voice("main", NewVoice("jf_one", origin="starter"))
     assert await consents.require("main", "jf_one", "announce") is None
     for purpose in ("clone", "speak"):
@@ -121,7 +122,7 @@ async def test_without_consent_only_starters_may_be_used(db: Database, registry:
 
 
 async def test_consent_covers_its_purposes_its_voice_and_its_tenant(db: Database) -> None:
-    consents = ConsentStore(db)
+    consents = ConsentStore(db, append_entry)
     given = await consents.record("main", NewConsent("Anna", "anna", ("clone", "speak")))
     assert await consents.require("main", "anna", "speak") == given
     for tenant, voice, purpose in (("main", "anna", "publish"), ("main", "bob", "speak"), ("other", "anna", "speak")):
@@ -132,7 +133,7 @@ async def test_consent_covers_its_purposes_its_voice_and_its_tenant(db: Database
 
 
 async def test_a_speakers_consent_covers_all_voices_of_that_speaker(db: Database, registry: VoiceRegistry) -> None:
-    consents = ConsentStore(db)
+    consents = ConsentStore(db, append_entry)
     await registry.create_voice("main", NewVoice("anna", speaker="Anna"))
     await registry.create_voice("main", NewVoice("nameless"))
     await consents.record("main", NewConsent("Anna"))
@@ -142,7 +143,7 @@ async def test_a_speakers_consent_covers_all_voices_of_that_speaker(db: Database
 
 
 async def test_revoking_ends_earlier_agreements_too_until_a_new_one(db: Database) -> None:
-    consents = ConsentStore(db)
+    consents = ConsentStore(db, append_entry)
     first = await consents.record("main", NewConsent("Anna", "anna"))
     await asyncio.sleep(0.005)
     second = await consents.record("main", NewConsent("Anna", "anna"))
@@ -158,7 +159,7 @@ async def test_revoking_ends_earlier_agreements_too_until_a_new_one(db: Database
 
 
 async def test_expiry_counts_and_turning_the_clock_back_does_not_help(db: Database) -> None:
-    consents = ConsentStore(db)
+    consents = ConsentStore(db, append_entry)
     await consents.record("main", NewConsent("Anna", "anna", expires_at="2030-01-01T00:00:00+08:00"))
     await consents.require("main", "anna", "speak")
     await db.write(
@@ -180,7 +181,7 @@ async def test_expiry_counts_and_turning_the_clock_back_does_not_help(db: Databa
 )
 async def test_an_incomplete_consent_is_refused(db: Database, new: NewConsent) -> None:
     with pytest.raises(InvalidInput):
-        await ConsentStore(db).record("main", new)
+        await ConsentStore(db, append_entry).record("main", new)
 
 
 # ---------------------------------------------------------------- renditions and datasets

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.database import Database
     from appliance.jobs.runner import JobRunner
     from appliance.plugin_manager import Plugins
+    from appliance.security.audit import AuditLog
+    from appliance.security.signing import DeviceKey
     from appliance.synthesis import Synthesis
     from appliance.voices.consents import ConsentStore
     from appliance.voices.lexicon import LexiconStore
@@ -58,6 +60,8 @@ class Services:
     announcer: Announcer
     pool: WorkerPool
     plugins: Plugins
+    audit: AuditLog
+    device_key: DeviceKey
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

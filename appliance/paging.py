@@ -68,15 +68,15 @@ def _marks(key: tuple[str, ...]) -> str:
     return ", ".join("?" * len(key))
 
 
-def _encode(values: list[str]) -> str:
+def _encode(values: list[str | int]) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str, length: int) -> tuple[str, ...]:
+def _decode(cursor: str, length: int) -> tuple[str | int, ...]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError as error:
         raise InvalidInput("cursor_invalid") from error
-    if not isinstance(values, list) or len(values) != length or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list) or len(values) != length or not all(type(value) in (str, int) for value in values):
         raise InvalidInput("cursor_invalid")
     return tuple(values)
