@@ -234,6 +234,8 @@ class AdaptedVoice:
     settings: JsonDict
     metrics: JsonDict
     base: str  # name of the starter voice it grew from, "" if none
+    weights: Mapping[str, str] = field(default_factory=dict)  # what it was trained from: name -> sha256
+    earlier: tuple[AdaptedVoice, ...] = ()  # other states of the same training, oldest first; an examination chooses
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,32 @@ _AUDIT_RULES = (
     "BEGIN SELECT RAISE(ABORT, 'audit rows are immutable'); END",
 )
 
+_SESSIONS = """
+CREATE TABLE recording_sessions (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, speaker TEXT NOT NULL, language TEXT NOT NULL, sheet TEXT NOT NULL,
+    prompts TEXT NOT NULL,  -- as they were when it began: a later release may have other sheets
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_SURVEYS = """
+CREATE TABLE dataset_surveys (
+    tenant TEXT NOT NULL, dataset TEXT NOT NULL, survey TEXT NOT NULL, created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, dataset),
+    FOREIGN KEY (tenant, dataset) REFERENCES datasets (tenant, id)
+) STRICT"""
+
+_COLLECTING = (
+    "ALTER TABLE recordings ADD COLUMN lineage TEXT NOT NULL DEFAULT '{}'",  # what it was cut or cleaned from
+    "ALTER TABLE recordings ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE recordings ADD COLUMN prompt TEXT NOT NULL DEFAULT ''",  # id of the prompt that was read
+    "CREATE INDEX recordings_by_session ON recordings (tenant, session)",
+    "ALTER TABLE alias_moves ADD COLUMN kind TEXT NOT NULL DEFAULT 'promote'",
+    "ALTER TABLE alias_moves ADD COLUMN actor TEXT NOT NULL DEFAULT ''",  # who asked; empty: the box itself
+    _SESSIONS,
+    _SURVEYS,
+)
+
 
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
@@ -227,4 +253,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(6, "models", _run(_MODELS, "CREATE INDEX models_by_time ON models (tenant, created_at, id)")),
     Migration(7, "lexicon", _run(_LEXICON)),
     Migration(8, "audit", _run(_AUDIT, _AUDIT_HEAD, _AUDIT_CHECKPOINTS, *_AUDIT_RULES)),
+    Migration(9, "collecting", _run(*_COLLECTING)),
 )

@@ -151,13 +151,18 @@ def clone_order(given: argparse.Namespace, recordings: list[str]) -> JsonDict:
 
 def print_result(terminal: Terminal, job: JsonDict) -> None:
     """Before and after, as the examination measured them."""
-    terminal.table(("measure", "before", "after", "better"), examination_rows(job, terminal.language))
-    for reason in examination_of(job).get("reasons") or []:
-        code, measured = reason["code"], reason.get("measured") or {}
-        terminal.err.print(f"  ! {escape(terminal.sentence(f'{code}.message', **measured))}")
+    print_examination(terminal, examination_of(job))
     result = job["result"]
     key = "cli.clone_passed" if result["promoted"] else "cli.clone_kept_back"
     terminal.tell(key, version=result["spec"], voice=result["voice"], number=result["version"])
+
+
+def print_examination(terminal: Terminal, exam: JsonDict) -> None:
+    """The table of an examination and what spoke against the candidate."""
+    terminal.table(("measure", "before", "after", "better"), examination_rows(exam, terminal.language))
+    for reason in exam.get("reasons") or []:
+        code, measured = reason["code"], reason.get("measured") or {}
+        terminal.err.print(f"  ! {escape(terminal.sentence(f'{code}.message', **measured))}")
 
 
 def examination_of(job: JsonDict) -> JsonDict:
@@ -167,9 +172,9 @@ def examination_of(job: JsonDict) -> JsonDict:
     return found
 
 
-def examination_rows(job: JsonDict, language: str) -> list[list[str]]:
+def examination_rows(exam: JsonDict, language: str) -> list[list[str]]:
     """Measure, nearest starter voice, clone, and which way is better, for a table."""
-    summary = examination_of(job).get("summary") or {}
+    summary = exam.get("summary") or {}
     before, after = summary.get("base") or {}, summary.get("clone") or {}
     rows = []
     for name, better in MEASURES:

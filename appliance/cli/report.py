@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 from appliance.audio.files import read_audio, to_mono
+from appliance.audio.pictures import spectrogram_png, waveform_svg
 from appliance.cli.clone import examination_of, examination_rows
-from appliance.cli.pictures import spectrogram_png, waveform_svg
 from appliance.contracts import Audio, JsonDict
 from appliance.errors import VoicedError
 from appliance.messages import LANGUAGES, text
@@ -181,7 +181,7 @@ def _examination(record: JsonDict) -> str:
         return ""
     if job.get("error"):
         return f'<div class="card bad">{escape(str(job["error"].get("message") or job["error"].get("code")))}</div>'
-    in_each = [examination_rows(job, language) for language in LANGUAGES]
+    in_each = [examination_rows(examination_of(job), language) for language in LANGUAGES]
     rows = [[_spans(cells) for cells in zip(*versions, strict=True)] for versions in zip(*in_each, strict=True)]
     table = _table(("measure", "before", "after", "better"), rows)
     passed = job["result"]["passed"]

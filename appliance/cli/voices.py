@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from appliance.cli import add_action
+from appliance.cli import add_action, versions
 from appliance.cli.client import Refused
 from appliance.cli.models import import_paths
 
@@ -43,6 +43,7 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     consent.add_argument("--purpose", action="append", choices=PURPOSES, help="default: clone, speak and announce")
     consent.add_argument("--expires", metavar="DATE", help="ISO 8601, e.g. 2027-12-31")
     add_action(actions, "delete", "withdraw a voice", delete_voice).add_argument("id")
+    versions.add_actions(actions)
 
 
 def list_voices(terminal: Terminal) -> int:

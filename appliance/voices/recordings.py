@@ -15,7 +15,7 @@ from appliance.voices.blobs import BlobStore
 from appliance.voices.records import NewRecording, Recording, clean_name, new_id, report_as_json, to_json
 
 MAX_TRANSCRIPT = 20_000  # characters; ten minutes of speech are about half of it
-_SOURCES = ("", "given", "asr")
+_SOURCES = ("", "given", "asr", "prompt")
 
 
 class RecordingStore:
@@ -23,13 +23,13 @@ class RecordingStore:
 
     def __init__(self, db: Database, blobs: BlobStore) -> None:
         self._db = db
-        self._blobs = blobs
+        self.blobs = blobs
         self._files = asyncio.Lock()  # filing and erasing the same sound must not cross
 
     async def add(self, tenant: str, new: NewRecording) -> Recording:
         """File the sound untouched, and the row. Raises InvalidInput("transcript_invalid"), StorageFull."""
         _check_transcript(new.transcript, new.transcript_source)
-        put = self._blobs.put_file if isinstance(new.source, Path) else self._blobs.put_bytes
+        put = self.blobs.put_file if isinstance(new.source, Path) else self.blobs.put_bytes
         async with self._files:
             sha256 = await asyncio.to_thread(put, new.source)  # type: ignore[arg-type]
             return await self._db.write(lambda db: _insert(db, tenant, new, sha256), durable=True)
@@ -72,11 +72,11 @@ class RecordingStore:
         async with self._files:
             orphan = await self._db.write(lambda db: _bury(db, tenant, recording_id), durable=True)
             if orphan:
-                await asyncio.to_thread(self._blobs.remove, orphan)
+                await asyncio.to_thread(self.blobs.remove, orphan)
 
     def path(self, recording: Recording) -> Path:
         """Where its sound lies. Raises NotFound("blob_not_found")."""
-        return self._blobs.path(recording.sha256)
+        return self.blobs.path(recording.sha256)
 
 
 def _check_transcript(text: str, source: str) -> None:
@@ -109,6 +109,9 @@ def _insert(db: sqlite3.Connection, tenant: str, new: NewRecording, sha256: str)
         "language": new.language,
         "transcript_source": new.transcript_source,
         "speaker": new.speaker,
+        "lineage": to_json(new.lineage),
+        "session": new.session,
+        "prompt": new.prompt,
         "created_at": now,
     }
     insert_row(db, "recordings", row)
@@ -153,4 +156,7 @@ def _recording(row: sqlite3.Row) -> Recording:
         transcript_source=row["transcript_source"],
         speaker=row["speaker"],
         created_at=row["created_at"],
+        lineage=json.loads(row["lineage"]),
+        session=row["session"],
+        prompt=row["prompt"],
     )

@@ -116,6 +116,8 @@ class AliasMove:
     to_number: int | None  # None: the voice was deleted
     reason: str
     moved_at: str
+    kind: str = "promote"  # "promote" | "rollback" | "delete" | "seed"
+    actor: str = ""  # who asked for it; empty: the box itself
 
     def as_json(self) -> JsonDict:
         return _public(self)
@@ -132,8 +134,11 @@ class NewRecording:
     report: QualityReport
     transcript: str = ""
     language: str = ""
-    transcript_source: str = ""  # "given" | "asr" | "" when there is none
+    transcript_source: str = ""  # "given" | "asr" | "prompt" | "" when there is none
     speaker: str = ""
+    lineage: JsonDict = field(default_factory=dict)  # of a derived clip: recording, start_s, end_s, derivation
+    session: str = ""
+    prompt: str = ""  # id of the prompt that was read
 
 
 @dataclass(frozen=True)
@@ -150,9 +155,12 @@ class Recording:
     report: JsonDict  # accepted, reasons, warnings, measures
     transcript: str
     language: str
-    transcript_source: str  # "given" | "asr" | "" when there is none
+    transcript_source: str  # "given" | "asr" | "prompt" | "" when there is none
     speaker: str
     created_at: str
+    lineage: JsonDict = field(default_factory=dict)  # of a derived clip: recording, start_s, end_s, derivation
+    session: str = ""
+    prompt: str = ""
 
     def as_json(self) -> JsonDict:
         return _public(self, "tenant")

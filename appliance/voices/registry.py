@@ -8,6 +8,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.contracts import StarterVoice, VoiceAssets
@@ -29,6 +30,7 @@ from appliance.voices.records import (
 _ALWAYS_VERIFIED_BYTES = 8 << 20  # a few ms to hash; a larger file is hashed again only after it changed
 
 EVIDENCE = "exam:"  # roles of files that prove what a version was, and that no engine reads
+ROLLBACK = "rollback"  # kind of an alias move; others: promote, delete, seed
 
 _SELECT_VOICE = """
 SELECT voices.*, aliases.number AS current,
@@ -46,7 +48,22 @@ ORDER BY voices.origin = 'starter', CASE voices.origin WHEN 'own' THEN -(
 
 _SELECT_VERSION = """
 SELECT v.* FROM voice_versions AS v JOIN voices ON voices.tenant = v.tenant AND voices.id = v.voice"""
+_SELECT_BEFORE = """
+SELECT m.from_number FROM alias_moves AS m
+JOIN voice_versions AS v ON v.tenant = m.tenant AND v.voice = m.name AND v.number = m.from_number
+JOIN voices ON voices.tenant = v.tenant AND voices.id = v.voice
+WHERE m.tenant = ? AND m.name = ? AND m.to_number = ? AND m.kind <> ?"""
+_LAST = "ORDER BY m.sequence DESC LIMIT 1"
 _LIVING = "voices.deleted_at IS NULL AND v.number >= voices.first_number"
+
+
+@dataclass(frozen=True)
+class _Why:
+    """What the changelog says of a move."""
+
+    reason: str
+    actor: str = ""  # empty: the box itself
+    kind: str = "promote"
 
 
 class VoiceRegistry:
@@ -93,15 +110,33 @@ class VoiceRegistry:
             await asyncio.to_thread(self._blobs.path, digest)
         return await self._db.write(lambda db: _add_version(db, tenant, voice_id, new), durable=True)
 
-    async def promote(self, tenant: str, voice_id: str, number: int, *, reason: str = "promoted") -> Voice:
-        """Move the alias to a version (forward or back); the move is logged with `reason`.
+    async def promote(
+        self, tenant: str, voice_id: str, number: int, *, reason: str = "promoted", actor: str = ""
+    ) -> Voice:
+        """Move the alias to a version (forward or back); the move is logged with `reason` and who asked for it.
 
         Raises NotFound("voice_not_found" | "version_not_found").
         """
 
         def move(db: sqlite3.Connection) -> Voice:
             _find_version(db, tenant, voice_id, number)
-            _move_alias(db, tenant, voice_id, number, reason)
+            _move_alias(db, tenant, voice_id, number, _Why(reason, actor))
+            return _find_voice(db, tenant, voice_id)
+
+        return await self._db.write(move, durable=True)
+
+    async def rollback(self, tenant: str, voice_id: str, *, reason: str = "rolled back", actor: str = "") -> Voice:
+        """Move the alias to the version that spoke before the present one came; again, to the one before that.
+
+        Raises NotFound("voice_not_found"), Conflict("nothing_to_roll_back").
+        """
+
+        def move(db: sqlite3.Connection) -> Voice:
+            voice = _find_voice(db, tenant, voice_id)
+            before = None if voice.current is None else _before(db, tenant, voice_id, voice.current)
+            if before is None:
+                raise Conflict("nothing_to_roll_back", voice=voice_id, current=voice.current or 0)
+            _move_alias(db, tenant, voice_id, before, _Why(reason, actor, ROLLBACK))
             return _find_voice(db, tenant, voice_id)
 
         return await self._db.write(move, durable=True)
@@ -153,7 +188,7 @@ class VoiceRegistry:
 
         def mark(db: sqlite3.Connection) -> None:
             _find_voice(db, tenant, voice_id)
-            _move_alias(db, tenant, voice_id, None, "deleted")
+            _move_alias(db, tenant, voice_id, None, _Why("deleted", kind="delete"))
             row = (utc_now(), tenant, voice_id)
             db.execute("UPDATE voices SET deleted_at = ? WHERE tenant = ? AND id = ?", row)
 
@@ -177,7 +212,7 @@ class VoiceRegistry:
                 return False
             _create(db, tenant, voice)
             number = _add_version(db, tenant, starter.name, version).number
-            _move_alias(db, tenant, starter.name, number, "came with the engine")
+            _move_alias(db, tenant, starter.name, number, _Why("came with the engine", kind="seed"))
             return True
 
         return await self._db.write(file, durable=True)
@@ -279,7 +314,13 @@ def _add_version(db: sqlite3.Connection, tenant: str, voice_id: str, new: NewVer
     return _find_version(db, tenant, voice_id, number)
 
 
-def _move_alias(db: sqlite3.Connection, tenant: str, name: str, number: int | None, reason: str) -> None:
+def _before(db: sqlite3.Connection, tenant: str, name: str, current: int) -> int | None:
+    """What spoke before `current` was promoted last; a living version, or None."""
+    row = db.execute(f"{_SELECT_BEFORE} AND {_LIVING} {_LAST}", (tenant, name, current, ROLLBACK)).fetchone()
+    return None if row is None else int(row["from_number"])
+
+
+def _move_alias(db: sqlite3.Connection, tenant: str, name: str, number: int | None, why: _Why) -> None:
     old = db.execute("SELECT number FROM aliases WHERE tenant = ? AND name = ?", (tenant, name)).fetchone()
     before, now = None if old is None else old["number"], utc_now()
     if before == number:
@@ -298,7 +339,9 @@ def _move_alias(db: sqlite3.Connection, tenant: str, name: str, number: int | No
         "voice": name,
         "from_number": before,
         "to_number": number,
-        "reason": reason,
+        "reason": why.reason,
+        "kind": why.kind,
+        "actor": why.actor,
         "moved_at": now,
     }
     insert_row(db, "alias_moves", row)
@@ -335,5 +378,5 @@ def _version(row: sqlite3.Row) -> VoiceVersion:
 
 
 def _alias_move(row: sqlite3.Row) -> AliasMove:
-    columns = ("name", "voice", "from_number", "to_number", "reason", "moved_at")
+    columns = ("name", "voice", "from_number", "to_number", "reason", "moved_at", "kind", "actor")
     return AliasMove(**{column: row[column] for column in columns})

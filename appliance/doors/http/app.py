@@ -23,6 +23,7 @@ from appliance.doors.http import (
     pages,
     recordings,
     speech,
+    versions,
     voices,
     weights,
 )
@@ -46,6 +47,7 @@ BUILT_IN: tuple[Route, ...] = (
     *speech.ROUTES,
     *openai.ROUTES,
     *voices.ROUTES,
+    *versions.ROUTES,
     *weights.ROUTES,
     *lexicon.ROUTES,
     *recordings.ROUTES,

@@ -23,7 +23,7 @@ from appliance.doors.http.schemas import (
 )
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
-from appliance.errors import NotFound
+from appliance.doors.http.versions import find_version
 from appliance.voices.records import NewConsent
 
 
@@ -75,19 +75,17 @@ async def list_versions(request: web.Request) -> web.Response:
 
 async def get_version(request: web.Request) -> web.Response:
     """`GET /v1/voices/{voice}/versions/{number}`."""
-    number = request.match_info["number"]
-    if not number.isdecimal() or len(number) > 9:
-        raise NotFound("version_not_found", voice=request.match_info["voice"], version=number)
-    registry, tenant = services_of(request).registry, principal_of(request).tenant
-    return answer_json(as_json(await registry.resolve(tenant, request.match_info["voice"], int(number))))
+    return answer_json(as_json(await find_version(request)))
 
 
 async def promote(request: web.Request) -> web.Response:
     """`POST /v1/voices/{voice}/promote`: from now on `speaker=voice` means this version."""
     asked = await read_record(request, PromoteAsked)
-    registry, tenant, voice = services_of(request).registry, principal_of(request).tenant, request.match_info["voice"]
-    await registry.promote(tenant, voice, asked.version)
-    return answer_json(as_json(await registry.get_voice(tenant, voice)))
+    principal, voice = principal_of(request), request.match_info["voice"]
+    reason = asked.reason or "promoted"
+    registry = services_of(request).registry
+    moved = await registry.promote(principal.tenant, voice, asked.version, reason=reason, actor=principal.client)
+    return answer_json(as_json(moved))
 
 
 async def list_consents(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Pictures of sound for the demo's report: a spectrogram as PNG, a waveform as SVG. Numpy and zlib only."""
+"""Pictures of sound: a spectrogram as PNG, a waveform as SVG. Numpy and zlib only."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from appliance.cli.pictures import ROWS, encode_png, spectrogram_png, waveform_svg
+from appliance.audio.pictures import ROWS, encode_png, spectrogram_png, waveform_svg
 from appliance.contracts import Audio
 
 RATE = 24_000
