@@ -46,6 +46,8 @@ class HttpSettings(Slice):
     body_timeout_s: float = Field(60.0, gt=0)  # a body that is not complete by then is refused
     keepalive_s: float = Field(10.0, gt=0, le=60)
     drain_s: float = Field(20.0, ge=0)  # how long running answers may finish at shutdown
+    max_streams: int = Field(32, ge=1)  # connections of /v1/stream open at once; more are answered 503
+    stream_idle_s: float = Field(300.0, gt=0)  # one on which nothing is written or spoken is closed after this
 
 
 class SpeechSettings(Slice):

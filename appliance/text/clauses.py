@@ -7,6 +7,7 @@ length is the wait before the first sound; later ones may grow, because earlier 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from appliance.text.cleaning import has_speech
@@ -79,28 +80,38 @@ def _is_complete(atom: _Atom, cost: int, *, is_first: bool) -> bool:
     return atom.ends_sentence and cost >= _SENTENCE_LEAST
 
 
-def _cost(text: str) -> int:
+def spoken_cost(text: str) -> int:
+    """How much there is to speak, in Latin letters; ideographs, kana and digits count twice."""
     return len(_SPOKEN.findall(text)) + (_WIDE_COST - 1) * len(_WIDE.findall(text))
+
+
+def find_boundaries(text: str) -> Iterator[re.Match[str]]:
+    """The marks (with closing quotes and blanks after them) at whose end a clause of `text` may end."""
+    return (mark for mark in _MARKS.finditer(text) if _is_boundary(text, mark.start(), mark.end()))
+
+
+def ends_sentence(mark: str) -> bool:
+    """Whether a boundary ends a sentence, and not only a clause."""
+    return any(character in _STRONG for character in mark)
 
 
 def _atoms(text: str, most: int) -> list[_Atom]:
     """The text between two places where a clause may end, and no atom costlier than `most`."""
     atoms: list[_Atom] = []
     start = 0
-    for mark in _MARKS.finditer(text):
-        if _is_boundary(text, mark.start(), mark.end()):
-            atoms += _atoms_within(text[start : mark.end()], mark.group(), most)
-            start = mark.end()
+    for mark in find_boundaries(text):
+        atoms += _atoms_within(text[start : mark.end()], mark.group(), most)
+        start = mark.end()
     if start < len(text):
         atoms += _atoms_within(text[start:], "", most)
     return atoms
 
 
 def _atoms_within(piece: str, mark: str, most: int) -> list[_Atom]:
-    parts = [piece] if _cost(piece) <= most else _cut_long(piece, most)
+    parts = [piece] if spoken_cost(piece) <= most else _cut_long(piece, most)
     last = len(parts) - 1
-    is_strong = any(c in _STRONG for c in mark)
-    return [_Atom(p, _cost(p), is_strong and i == last, "\n" in mark and i == last) for i, p in enumerate(parts)]
+    is_strong = ends_sentence(mark)
+    return [_Atom(p, spoken_cost(p), is_strong and i == last, "\n" in mark and i == last) for i, p in enumerate(parts)]
 
 
 def _is_boundary(text: str, start: int, end: int) -> bool:
@@ -140,11 +151,11 @@ def _cut_long(piece: str, most: int) -> list[str]:
     for index, character in enumerate(piece):
         if index in stops:
             stop = index
-        cost += _cost(character)
+        cost += spoken_cost(character)
         if cost > most:
             cut = stop if stop > start else index
             parts.append(piece[start:cut])
-            start, cost = cut, _cost(piece[cut : index + 1])
+            start, cost = cut, spoken_cost(piece[cut : index + 1])
     return [*parts, piece[start:]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
@@ -39,14 +40,21 @@ async def test_the_client_can_stream_bytes(client):
     assert len(b"".join(parts)) > 24_000
 
 
-async def test_speech_comes_as_events_when_asked(box):
-    order = {"model": "voiced", "voice": "sine-440", "input": TEXT, "response_format": "pcm", "stream_format": "sse"}
-    async with box.client.post("/v1/audio/speech", json=order) as answer:
-        assert answer.content_type == "text/event-stream"
-        events = [json.loads(line[6:]) for line in (await answer.text()).splitlines() if line.startswith("data: ")]
+async def test_the_client_can_stream_events_and_the_first_comes_before_the_last_is_spoken(client):
+    create, loop = client.audio.speech.with_streaming_response.create, asyncio.get_running_loop()
+    words, began, moments, events = "quick words first, " + "slow, " * 20 + ".", loop.time(), [], []
+    async with create(
+        model="tts-1", voice="sine-440", input=words, response_format="pcm", stream_format="sse"
+    ) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        async for line in answer.iter_lines():
+            if line.startswith("data: "):
+                events.append(json.loads(line[6:]))
+                moments.append(loop.time() - began)
     *deltas, done = events
     assert {event["type"] for event in deltas} == {"speech.audio.delta"}
     assert done["type"] == "speech.audio.done"
+    assert moments[0] < 0.5 * moments[-1]
     assert len(b"".join(base64.b64decode(event["audio"]) for event in deltas)) > 24_000
 
 

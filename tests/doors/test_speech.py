@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import json
 
 import aiohttp
 import numpy as np
@@ -129,6 +131,27 @@ async def test_an_engine_that_fails_in_the_middle_breaks_the_stream_off(box):
         async with box.client.get("/tts", params=query) as answer:
             assert answer.status == 200
             await answer.read()
+
+
+async def events_of(box, words: str) -> list[dict]:
+    query = {"speaker": "sine-440", "text": words, "format": "pcm", "stream": "sse"}
+    async with box.client.get("/tts", params=query) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+        assert (answer.headers["X-Sample-Rate"], answer.headers["X-AI-Generated"]) == ("24000", "true")
+        return [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
+
+
+async def test_sound_comes_as_events_when_asked(box):
+    *deltas, done = await events_of(box, TEXT)
+    assert {event["type"] for event in deltas} == {"speech.audio.delta"}
+    assert (done["type"], done["usage"]["input_tokens"]) == ("speech.audio.done", len(TEXT))
+    _, expected = await tts(box, format="pcm")
+    assert b"".join(base64.b64decode(event["audio"]) for event in deltas) == expected
+
+
+async def test_events_that_fail_in_the_middle_end_with_the_error(box):
+    first, *_, last = await events_of(box, "all is well in this first clause of the text, then refuse it.")
+    assert (first["type"], last["type"], last["error"]["code"]) == ("speech.audio.delta", "error", "text_not_speakable")
 
 
 async def test_a_client_that_leaves_gives_its_place_back(box):

@@ -89,7 +89,8 @@ def _refuse_foreign_pages(request: web.Request) -> None:
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise Forbidden("origin_not_allowed", origin=request.headers.get("Origin", "cross-site"))
     origin = request.headers.get("Origin")
-    if origin is None or request.method in SAFE_METHODS:
+    is_safe = request.method in SAFE_METHODS and "Upgrade" not in request.headers  # a socket is read by who opened it
+    if origin is None or is_safe:
         return
     if urlsplit(origin).netloc.lower() != request.host.lower():
         raise Forbidden("origin_not_allowed", origin=origin)

@@ -22,7 +22,8 @@ from appliance.doors.http import (
     openapi,
     pages,
     recordings,
-    speech,
+    stream,
+    tts,
     versions,
     voices,
     weights,
@@ -30,7 +31,7 @@ from appliance.doors.http import (
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Metrics
 from appliance.doors.http.routes import Answer, Handler, Route, RouteTable
-from appliance.doors.http.services import METRICS, SERVICES, STOPPING, TABLE, Services
+from appliance.doors.http.services import METRICS, SERVICES, STOPPING, STREAMS, TABLE, Services
 from appliance.doors.http.uploads import sweep_incoming
 from appliance.errors import Unavailable
 from appliance.plugin_manager import Plugins
@@ -44,7 +45,8 @@ PLUGIN_PREFIX = "/x/"
 
 BUILT_IN: tuple[Route, ...] = (
     *pages.ROUTES,
-    *speech.ROUTES,
+    *tts.ROUTES,
+    *stream.ROUTES,
     *openai.ROUTES,
     *voices.ROUTES,
     *versions.ROUTES,
@@ -64,6 +66,7 @@ def make_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[METRICS] = Metrics()
     app[STOPPING] = asyncio.Event()
+    app[STREAMS] = set()
     app[TABLE] = RouteTable(BUILT_IN + plugin_routes(services.plugins))
     for route in app[TABLE]:
         app.router.add_route(route.method, route.path, route.handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeVar
@@ -19,6 +20,7 @@ from appliance.errors import DeadlineExceeded, InvalidInput, TooLarge, Unsupport
 Record = TypeVar("Record", bound=BaseModel)
 MAX_RECORD_BYTES = 1 << 20  # JSON and forms: the longest text allowed (100 000 characters) fits four times over
 CHUNK_BYTES = 1 << 16
+NO_FIELD = re.compile(r"function-|(bool|str)$|literal\[")  # what pydantic adds to the place of a wrong value
 MAX_ECHO = 80  # characters of a wrong value that an error repeats
 
 
@@ -121,7 +123,7 @@ def check_record(model: type[Record], values: dict[str, Any]) -> Record:
 
 def _refuse(error: ValidationError) -> NoReturn:
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")) or "body"
+    field = ".".join(str(part) for part in first["loc"] if not NO_FIELD.match(str(part))) or "body"
     value = first.get("input")
     shown = value if isinstance(value, int | float | bool) or value is None else str(value)[:MAX_ECHO]
     if first["type"] == "missing":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -12,14 +10,15 @@ from typing import Any
 from aiohttp import web
 
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import answer_json, encode_json
+from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_record
+from appliance.doors.http.events import send_events
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
 from appliance.doors.http.schemas import ModelsTold, ModelTold, OpenAiSpeechAsked, SpeakersTold
 from appliance.doors.http.services import Services, services_of
-from appliance.doors.http.speech import Delivery, encode, send_speech, unfinished_is_broken, write_in_time
+from appliance.doors.http.speech import Delivery, send_speech
 from appliance.errors import NotFound
-from appliance.synthesis import Speech, SpeechRequest
+from appliance.synthesis import SpeechRequest
 from appliance.voices.records import Voice
 
 # Names that unmodified clients send. The voice decides which engine speaks, so all of them mean "whatever it needs".
@@ -48,7 +47,7 @@ async def create_speech(request: web.Request) -> web.StreamResponse:
     is_streamed = asked.stream_format is not None or asked.response_format not in WHOLE_FORMATS
     delivery = Delivery(asked.response_format, is_streamed, "openai", started)
     if asked.stream_format == "sse":
-        return await _send_events(request, speech, delivery, len(asked.input))
+        return await send_events(request, speech, delivery, len(asked.input))
     return await send_speech(request, speech, delivery)
 
 
@@ -56,31 +55,6 @@ async def _voice_of(asked: OpenAiSpeechAsked, services: Services, tenant: str) -
     if asked.voice is None:
         return await services.synthesis.default_voice(tenant)
     return asked.voice if isinstance(asked.voice, str) else asked.voice.id
-
-
-async def _send_events(request: web.Request, speech: Speech, delivery: Delivery, characters: int) -> web.StreamResponse:
-    async with aclosing(encode(request, speech, delivery, delivery.format, False)) as pieces:
-        first = await anext(pieces)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-AI-Generated": "true"})
-        response.headers["X-Voice-Version"] = speech.voice.spec
-        response.headers["X-Rendition"] = speech.rendition
-        async with unfinished_is_broken(request):
-            await response.prepare(request)
-            await write_in_time(response, _delta(first))
-            async for piece in pieces:
-                await write_in_time(response, _delta(piece))
-            usage = {"input_tokens": characters, "output_tokens": 0, "total_tokens": characters}
-            await write_in_time(response, _event({"type": "speech.audio.done", "usage": usage}))
-            await response.write_eof()
-    return response
-
-
-def _delta(piece: bytes) -> bytes:
-    return _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode("ascii")})
-
-
-def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + encode_json(document) + b"\n\n"
 
 
 async def list_models(request: web.Request) -> web.Response:

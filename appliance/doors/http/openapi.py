@@ -121,7 +121,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     document: dict[str, Any] = {"description": answer.description}
     if answer.model is not None:
         document["content"] = {answer.content_type: {"schema": {"$ref": REFERENCE.format(model=answer.model.__name__)}}}
-    elif answer.status != 204:
+    elif answer.status not in {101, 204}:
         document["content"] = {answer.content_type: {"schema": {"type": "string"}}}
     return document
 

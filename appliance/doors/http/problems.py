@@ -51,10 +51,10 @@ def problem(error: errors.VoicedError, shape: ErrorShape, request_id: str, langu
     status = status_of(error)
     headers = _headers(error, status)
     if shape == "openai":
+        body, content_type = openai_body(error, language), "application/json"
         status = 400 if status == 422 else status  # what these clients know as "bad request"
-        body, content_type = _openai_body(error, status, language), "application/json"
     else:
-        body, content_type = _problem_body(error, status, request_id, language), "application/problem+json"
+        body, content_type = problem_body(error, request_id, language), "application/problem+json"
     return web.Response(status=status, body=encode_json(body), content_type=content_type, headers=headers)
 
 
@@ -72,8 +72,9 @@ def _headers(error: errors.VoicedError, status: int) -> dict[str, str]:
     return headers
 
 
-def _problem_body(error: errors.VoicedError, status: int, request_id: str, language: str) -> dict[str, Any]:
-    """RFC 9457; `code`, `measured` and `remedy` are our extensions, as are the reasons of a refused recording."""
+def problem_body(error: errors.VoicedError, request_id: str, language: str) -> dict[str, Any]:
+    """An error by RFC 9457; `code`, `measured`, `remedy` and the reasons of a refused recording are our extensions."""
+    status = status_of(error)
     body: dict[str, Any] = {
         "type": f"urn:voiced:error:{error.code}",
         "title": text(f"status.{status}", language),
@@ -102,7 +103,9 @@ def describe_reason(reason: Any, language: str) -> dict[str, Any]:
     }
 
 
-def _openai_body(error: errors.VoicedError, status: int, language: str) -> dict[str, Any]:
+def openai_body(error: errors.VoicedError, language: str) -> dict[str, Any]:
+    """An error as OpenAI's clients parse it."""
+    status = status_of(error)
     if status in {401, 403}:
         kind = "authentication_error" if status == 401 else "permission_error"
     elif status == 429:

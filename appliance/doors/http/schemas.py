@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -63,18 +63,23 @@ API_V2_WITHOUT_EFFECT = frozenset(
 )
 
 
-class SpeechAsked(Asked):
-    """`/tts`: speak `text` in the voice `speaker`. Field names of api_v2 are understood as well."""
+class MannerAsked(Asked):
+    """Who speaks, and how."""
 
     speaker: str = Field(min_length=1, max_length=SPEC_LIMIT, description="voice id, or `anna@3` for one version")
-    text: str = Field(max_length=MAX_TEXT)
     lang: Language = "auto"
-    format: SpeechFormat = "wav"
     speed: float = Field(1.0, ge=0.5, le=2.0, allow_inf_nan=False)
     version: int | None = Field(None, ge=1, description="a version of the voice; default: the one its alias names")
-    stream: bool = Field(False, description="send each clause as soon as it is spoken")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="same seed, same audio")
     priority: int = Field(0, ge=0, le=9, description="higher is served first")
+
+
+class SpeechAsked(MannerAsked):
+    """`/tts`: speak `text` in the voice `speaker`. Field names of api_v2 are understood as well."""
+
+    text: str = Field(max_length=MAX_TEXT)
+    format: SpeechFormat = "wav"
+    stream: bool | Literal["sse"] = Field(False, description="send sound as it is made; `sse`: as server-sent events")
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +103,35 @@ class SpeechAsked(Asked):
                 asked[name] = asked[name].lower()
         asked |= {"format": API_V2_FORMATS[asked["format"]]} if asked.get("format") in API_V2_FORMATS else {}
         return asked
+
+
+UtteranceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+
+
+class StartFrame(MannerAsked):
+    """`/v1/stream`: text that comes now belongs to a new utterance."""
+
+    id: UtteranceId | None = None
+
+
+class TextFrame(Asked):
+    """More text of the utterance that was started; however it is cut."""
+
+    text: str = Field(max_length=MAX_TEXT)
+
+
+class FlushFrame(Asked):
+    """Speak what came so far, whole sentence or not."""
+
+
+class EndFrame(Asked):
+    """The utterance is complete."""
+
+
+class CancelFrame(Asked):
+    """Silence for one utterance, or for all."""
+
+    id: UtteranceId | None = None
 
 
 class OpenAiVoice(BaseModel):

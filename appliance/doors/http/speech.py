@@ -1,4 +1,4 @@
-"""`/tts`, and how every speaking door sends sound: whole or clause by clause, encoded off the loop."""
+"""How every speaking door sends sound: whole or as it is made, encoded off the loop."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ from aiohttp import web
 
 from appliance.audio.encoding import CONTENT_TYPES, StreamEncoder, wav_header
 from appliance.contracts import Audio
-from appliance.doors.http.access import principal_of
-from appliance.doors.http.bodies import read_query, read_record
-from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
-from appliance.doors.http.schemas import SpeechAsked
-from appliance.doors.http.services import METRICS, services_of
+from appliance.doors.http.services import METRICS
 from appliance.errors import Unavailable, VoicedError
-from appliance.synthesis import Speech, SpeechRequest
+from appliance.synthesis import Speech
 
 log = logging.getLogger("voiced.http")
 
 WRITE_TIMEOUT_S = 30.0  # a listener that takes nothing for so long has gone, whatever TCP says
-FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True)
@@ -35,33 +30,6 @@ class Delivery:
     is_streamed: bool
     door: str  # for the figures
     started: float  # perf_counter when the request was read
-
-
-async def get_tts(request: web.Request) -> web.StreamResponse:
-    """`GET /tts?speaker=&text=`."""
-    return await _speak(request, read_query(request, SpeechAsked), perf_counter())
-
-
-async def post_tts(request: web.Request) -> web.StreamResponse:
-    """`POST /tts` with a JSON object or a form."""
-    return await _speak(request, await read_record(request, SpeechAsked), perf_counter())
-
-
-async def _speak(request: web.Request, asked: SpeechAsked, started: float) -> web.StreamResponse:
-    speech = await services_of(request).synthesis.open(
-        SpeechRequest(
-            tenant=principal_of(request).tenant,
-            voice=asked.speaker,
-            text=asked.text,
-            language=asked.lang,
-            speed=asked.speed,
-            seed=asked.seed,
-            version=asked.version,
-            priority=asked.priority,
-            client=principal_of(request).client,
-        )
-    )
-    return await send_speech(request, speech, Delivery(asked.format, asked.stream, "tts", started))
 
 
 async def send_speech(request: web.Request, speech: Speech, delivery: Delivery) -> web.StreamResponse:
@@ -168,20 +136,3 @@ def speech_headers(speech: Speech, format: str) -> dict[str, str]:
         "X-Seed": str(speech.seed),
         "X-Sample-Rate": str(speech.sample_rate),
     }
-
-
-_SPOKEN = (Answer(200, "the sound", content_type=ANY_AUDIO),)
-
-ROUTES = (
-    Route("GET", "/tts", get_tts, "Speak a text", "speech", _SPOKEN, query=SpeechAsked, takes_query_token=True),
-    Route(
-        "POST",
-        "/tts",
-        post_tts,
-        "Speak a text",
-        "speech",
-        _SPOKEN,
-        body=Body(SpeechAsked, ("application/json", FORM)),
-        takes_query_token=True,
-    ),
-)
