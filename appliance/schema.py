@@ -205,6 +205,24 @@ _COLLECTING = (
 )
 
 
+_JOBS_THAT_PAUSE = """
+CREATE TABLE jobs_next (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'paused', 'done', 'failed', 'cancelled')),
+    stage TEXT NOT NULL, fraction REAL NOT NULL, eta_s REAL, metrics TEXT NOT NULL,
+    spec TEXT NOT NULL, result TEXT, error TEXT,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    died_at REAL,  -- fraction at the last crash
+    stuck INTEGER NOT NULL DEFAULT 0,  -- crashes in a row at that fraction
+    is_cancelling INTEGER NOT NULL DEFAULT 0, is_pausing INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL, started_at TEXT, finished_at TEXT, changed_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_JOB_COLUMNS = """tenant, id, kind, state, stage, fraction, eta_s, metrics, spec, result, error, crashes, is_cancelling,
+    created_at, started_at, finished_at, changed_at"""
+
+
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
     return (
@@ -232,6 +250,16 @@ _INDEXES = (
     "CREATE INDEX announcements_by_state ON announcements (state, priority, created_at)",
 )
 
+_PAUSING = (
+    _JOBS_THAT_PAUSE,
+    f"INSERT INTO jobs_next ({_JOB_COLUMNS}) SELECT {_JOB_COLUMNS} FROM jobs",  # noqa: S608 (our own words)
+    "DROP TABLE jobs",  # its trigger and indexes go with it
+    "ALTER TABLE jobs_next RENAME TO jobs",
+    _FINISHED_JOBS_STAY,
+    "CREATE INDEX jobs_by_time ON jobs (tenant, created_at, id)",
+    "CREATE INDEX jobs_by_state ON jobs (state, created_at)",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "box", _run(_META)),
     Migration(
@@ -254,4 +282,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(7, "lexicon", _run(_LEXICON)),
     Migration(8, "audit", _run(_AUDIT, _AUDIT_HEAD, _AUDIT_CHECKPOINTS, *_AUDIT_RULES)),
     Migration(9, "collecting", _run(*_COLLECTING)),
+    Migration(10, "jobs that pause", _run(*_PAUSING)),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from appliance.messages import text
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
 
+BLOCKS = "▁▂▃▄▅▆▇█"
 COLUMNS = ("id", "kind", "state", "stage", "fraction", "created_at", "finished_at")
 
 
@@ -24,6 +26,8 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     for action, summary, run in (
         ("show", "one job with its result", show_job),
         ("watch", "follow a job until it ends", watch_job),
+        ("pause", "let a job rest; its checkpoint stays", pause_job),
+        ("resume", "go on with a job that rests", resume_job),
         ("cancel", "stop a job", cancel_job),
     ):
         add_action(actions, action, summary, run).add_argument("id")
@@ -39,15 +43,46 @@ def list_jobs(terminal: Terminal) -> int:
 
 
 def show_job(terminal: Terminal) -> int:
-    job = terminal.client.get(f"/v1/jobs/{quote(terminal.arguments.id)}")
+    path = f"/v1/jobs/{quote(terminal.arguments.id)}"
+    job, curves = terminal.client.get(path), terminal.client.get(f"{path}/curves")["items"]
+    if terminal.as_json:
+        terminal.document({**job, "curves": curves})
+        return 0
     _print_job(terminal, job)
+    if curves:
+        terminal.out.print()
+        terminal.table(("curve", "steps", "first", "last", "shape"), [_curve_row(terminal, curve) for curve in curves])
     return 0
+
+
+def _curve_row(terminal: Terminal, curve: JsonDict) -> list[str]:
+    steps, values = zip(*curve["points"], strict=True)
+    stage = stage_name(terminal, {"stage": curve["stage"], "state": "running"})
+    figures = (f"{steps[-1]:.0f}", f"{values[0]:.4g}", f"{values[-1]:.4g}")
+    return [f"{stage}: {curve['name']}", *figures, sparkline(values)]
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """The shape of a curve in one line of blocks, lowest to highest."""
+    chosen = [values[round(place * (len(values) - 1) / max(1, width - 1))] for place in range(min(width, len(values)))]
+    low, high = min(chosen), max(chosen)
+    return "".join(BLOCKS[round((value - low) / ((high - low) or 1.0) * (len(BLOCKS) - 1))] for value in chosen)
 
 
 def watch_job(terminal: Terminal) -> int:
     job = follow(terminal, terminal.arguments.id)
     _print_job(terminal, job)
     return 0 if job["state"] == "done" else 1
+
+
+def pause_job(terminal: Terminal) -> int:
+    _print_job(terminal, terminal.client.post(f"/v1/jobs/{quote(terminal.arguments.id)}/pause", {}))
+    return 0
+
+
+def resume_job(terminal: Terminal) -> int:
+    _print_job(terminal, terminal.client.post(f"/v1/jobs/{quote(terminal.arguments.id)}/resume", {}))
+    return 0
 
 
 def cancel_job(terminal: Terminal) -> int:

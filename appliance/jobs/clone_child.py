@@ -25,6 +25,7 @@ from appliance.contracts import (
     VoiceAssets,
 )
 from appliance.errors import Unavailable, VoicedError
+from appliance.jobs.artifacts import CURVES, CurveFile
 from appliance.jobs.dataset import SAMPLE_RATE, derive_clips
 from appliance.jobs.examination import Candidates, Examination, Outcome
 from appliance.jobs.records import ChildSpec, CloneTask
@@ -51,6 +52,7 @@ class CloneJob:
         self._reporter = reporter
         self._folder = Path(job_dir)
         self._limits = CloneSettings.model_validate(spec.clone)
+        reporter.curves = CurveFile(self._folder / CURVES)
 
     def run(self) -> JsonDict:
         """The `done` message: files by role, settings, metrics, base, engine version, and the examination."""

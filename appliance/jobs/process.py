@@ -33,6 +33,7 @@ class ChildProcess(ABC):
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._pid = 0
+        self.is_stopped = False  # by us
 
     @property
     def pid(self) -> int:
@@ -70,15 +71,14 @@ class SpawnedChild(ChildProcess):
         super().__init__(reader)
         self._process = process
         self._pid = process.pid
-        self._is_stopped = False
 
     async def wait(self) -> int:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        if self._is_stopped:
+        if self.is_stopped:
             return
-        self._is_stopped = True
+        self.is_stopped = True
         self._signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._process.wait(), GRACE_S)
@@ -104,6 +104,7 @@ class ActivatedChild(ChildProcess):
         return 0
 
     async def stop(self) -> None:
+        self.is_stopped = True
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._is_alive():
                 with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -7,8 +7,8 @@ import sqlite3
 
 from appliance.contracts import JsonDict, Progress
 from appliance.database import Database, insert_row, utc_now
-from appliance.errors import Busy, NotFound
-from appliance.jobs.records import CANCELLED, ENDED, QUEUED, RUNNING, Job
+from appliance.errors import Busy, Conflict, NotFound
+from appliance.jobs.records import CANCELLED, ENDED, PAUSED, QUEUED, RUNNING, UNFINISHED, Job
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.records import clean_name, new_id, to_json
 
@@ -94,20 +94,27 @@ class JobQueue:
         return await self._db.write(settle, durable=True)
 
     async def requeue(self, job: Job, *, crashed: bool = False, stage: str = QUEUED) -> Job:
-        """A running job waits again, at its old place; `crashed` counts against it, `stage` says what for.
+        """A running job waits again, at its old place; `crashed` is noted, `stage` says what it waits for.
 
-        One that was cancelled meanwhile ends instead.
+        One that was cancelled meanwhile ends instead; one that was to pause is paused.
         """
-        row = (int(crashed), stage, utc_now(), job.tenant, job.id)
+        row = {"stage": stage, "now": utc_now(), "tenant": job.tenant, "id": job.id}
+        crash = (
+            "UPDATE jobs SET crashes = crashes + 1, stuck = CASE WHEN died_at = fraction THEN stuck + 1 ELSE 1 END,"
+            " died_at = fraction WHERE tenant = :tenant AND id = :id AND state = 'running'"
+        )
         query = (
-            "UPDATE jobs SET state = 'queued', crashes = crashes + ?, stage = ?, eta_s = NULL, changed_at = ?"
-            " WHERE tenant = ? AND id = ? AND state = 'running'"
+            "UPDATE jobs SET state = CASE WHEN is_pausing THEN 'paused' ELSE 'queued' END,"
+            " stage = CASE WHEN is_pausing THEN 'paused' ELSE :stage END, is_pausing = 0, eta_s = NULL,"
+            " changed_at = :now WHERE tenant = :tenant AND id = :id AND state = 'running'"
         )
 
         def put_back(db: sqlite3.Connection) -> Job:
             found = _find(db, job.tenant, job.id)
             if found.is_cancelling and not found.has_ended:
                 _end(db, job.tenant, job.id, CANCELLED, None, None)
+            if crashed:
+                db.execute(crash, row)
             db.execute(query, row)
             return _find(db, job.tenant, job.id)
 
@@ -118,11 +125,38 @@ class JobQueue:
 
         def mark(db: sqlite3.Connection) -> Job:
             job = _find(db, tenant, job_id)
-            if job.state == QUEUED:
+            if job.state in {QUEUED, PAUSED}:
                 _end(db, tenant, job_id, CANCELLED, None, None)
             elif job.state == RUNNING:
                 query = "UPDATE jobs SET is_cancelling = 1, changed_at = ? WHERE tenant = ? AND id = ?"
                 db.execute(query, (utc_now(), tenant, job_id))
+            return _find(db, tenant, job_id)
+
+        return await self._db.write(mark, durable=True)
+
+    async def ask_to_pause(self, tenant: str, job_id: str) -> Job:
+        """A waiting job rests now, a running one is marked for the runner. Raises NotFound, Conflict."""
+
+        def mark(db: sqlite3.Connection) -> Job:
+            job = _unfinished(db, tenant, job_id)
+            if job.state == QUEUED:
+                _set_state(db, job, PAUSED)
+            elif job.state == RUNNING:
+                query = "UPDATE jobs SET is_pausing = 1, changed_at = ? WHERE tenant = ? AND id = ?"
+                db.execute(query, (utc_now(), tenant, job.id))
+            return _find(db, tenant, job_id)
+
+        return await self._db.write(mark, durable=True)
+
+    async def resume(self, tenant: str, job_id: str) -> Job:
+        """A paused job waits again, at its old place; one that was about to pause goes on. Raises as `ask_to_pause`."""
+
+        def mark(db: sqlite3.Connection) -> Job:
+            job = _unfinished(db, tenant, job_id)
+            if job.state == PAUSED:
+                _set_state(db, job, QUEUED)
+            query = "UPDATE jobs SET is_pausing = 0, changed_at = ? WHERE tenant = ? AND id = ?"
+            db.execute(query, (utc_now(), tenant, job.id))
             return _find(db, tenant, job_id)
 
         return await self._db.write(mark, durable=True)
@@ -136,6 +170,9 @@ class JobQueue:
                 "UPDATE jobs SET state = ?, finished_at = ?, changed_at = ? WHERE state = 'running' AND is_cancelling",
                 (CANCELLED, now, now),
             )
+            query = "UPDATE jobs SET state = 'paused', stage = 'paused' WHERE state = 'running' AND is_pausing"
+            db.execute(query)
+            db.execute("UPDATE jobs SET is_pausing = 0 WHERE is_pausing")
             query = "UPDATE jobs SET state = 'queued', eta_s = NULL, changed_at = ? WHERE state = 'running'"
             return db.execute(query, (now,)).rowcount
 
@@ -143,8 +180,8 @@ class JobQueue:
 
     async def unfinished(self) -> frozenset[str]:
         """Ids of the jobs that have not ended: their folders are needed."""
-        query = "SELECT id FROM jobs WHERE state IN (?, ?)"
-        rows = await self._db.read(lambda db: db.execute(query, (QUEUED, RUNNING)).fetchall())
+        query = "SELECT id FROM jobs WHERE state IN (?, ?, ?)"
+        rows = await self._db.read(lambda db: db.execute(query, UNFINISHED).fetchall())
         return frozenset(row["id"] for row in rows)
 
 
@@ -169,6 +206,20 @@ def _end(
     )
 
 
+def _set_state(db: sqlite3.Connection, job: Job, state: str) -> None:
+    """Between waiting and resting."""
+    query = "UPDATE jobs SET state = ?, stage = ?, eta_s = NULL, changed_at = ? WHERE tenant = ? AND id = ?"
+    db.execute(query, (state, state, utc_now(), job.tenant, job.id))
+
+
+def _unfinished(db: sqlite3.Connection, tenant: str, job_id: str) -> Job:
+    """Raises NotFound("job_not_found"), Conflict("job_has_ended")."""
+    job = _find(db, tenant, job_id)
+    if job.has_ended:
+        raise Conflict("job_has_ended", job=job.id, state=job.state)
+    return job
+
+
 def _find(db: sqlite3.Connection, tenant: str, job_id: str) -> Job:
     row = db.execute("SELECT * FROM jobs WHERE tenant = ? AND id = ?", (tenant, clean_name(job_id))).fetchone()
     if row is None:
@@ -190,7 +241,10 @@ def _job(row: sqlite3.Row) -> Job:
         result=None if row["result"] is None else json.loads(row["result"]),
         error=None if row["error"] is None else json.loads(row["error"]),
         crashes=row["crashes"],
+        died_at=row["died_at"],
+        stuck=row["stuck"],
         is_cancelling=bool(row["is_cancelling"]),
+        is_pausing=bool(row["is_pausing"]),
         created_at=row["created_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],

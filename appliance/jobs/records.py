@@ -9,7 +9,8 @@ from pathlib import Path
 from appliance.contracts import JsonDict
 from appliance.messages import text
 
-QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
+UNFINISHED = (QUEUED, RUNNING, PAUSED)
 ENDED = (DONE, FAILED, CANCELLED)
 CLONE, IMPORT = "clone", "import"
 
@@ -43,7 +44,7 @@ class Job:
     tenant: str
     id: str
     kind: str
-    state: str  # queued | running | done | failed | cancelled
+    state: str  # queued | running | paused | done | failed | cancelled
     stage: str  # stable word; the catalogue has `stage.WORD`
     fraction: float  # 0 .. 1
     eta_s: float | None
@@ -52,7 +53,10 @@ class Job:
     result: JsonDict | None
     error: JsonDict | None  # {"kind", "code", "measured"}
     crashes: int  # how often its child died without a word
+    died_at: float | None  # `fraction` at the last such death
+    stuck: int  # how often in a row it died just there
     is_cancelling: bool
+    is_pausing: bool
     created_at: str
     started_at: str | None
     finished_at: str | None

@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping
 from typing import BinaryIO
 
+from appliance.jobs.artifacts import CurveFile
+
 
 class Reporter:
     """Writes JSON lines to the daemon; a daemon that is gone ends this process."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self.curves: CurveFile | None = None  # where figures are kept that come with a "step"
         self._began: tuple[float, float] | None = None  # (monotonic s, fraction) of the first progress
 
     def tell(self, event: str, **values: object) -> None:
@@ -30,4 +33,9 @@ class Reporter:
         moved = fraction - start
         eta_s = round((1.0 - fraction) * (now - since) / moved, 1) if moved > 0.01 else None
         figures = {key: float(value) for key, value in (metrics or {}).items() if abs(float(value)) < 1e300}
+        step = figures.pop("step", None)
+        if self.curves is not None and step is not None and figures:
+            self.curves.add(stage, int(step), figures)
+        if step is not None:
+            figures["step"] = step
         self.tell("progress", stage=stage, fraction=round(fraction, 4), eta_s=eta_s, metrics=figures)

@@ -1,7 +1,8 @@
 """Runs jobs, one at a time, each in a child process, and takes them up again after a crash or a restart.
 
-The daemon only reads lines and moves rows. A child that dies without a word is started once more (the engine goes on
-from its last checkpoint); a second death fails the job with its reason. Stopping the daemon puts the job back.
+The daemon only reads lines and moves rows. A child that dies without a word is started again (the engine goes on from
+its last checkpoint); one that dies in the same place again and again fails the job with its reason. Stopping the daemon
+puts the job back.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.contracts import JsonDict, Progress
 from appliance.database import Database
 from appliance.errors import Forbidden, StorageFull, VoicedError, error_from_record, error_record
+from appliance.jobs.artifacts import CURVES, SAMPLES, Sample, list_samples, read_curves, sample_path
 from appliance.jobs.cloning import CloneKind, CloneRooms
 from appliance.jobs.filing import Filing
 from appliance.jobs.importing import UPLOAD, ImportKind
@@ -49,7 +52,7 @@ from appliance.voices.registry import VoiceRegistry
 
 log = logging.getLogger(__name__)
 
-MAX_CRASHES = 1  # after so many deaths a job is started again, after one more it fails
+MAX_STUCK = 3  # deaths in a row at one place after which a job is started again; after one more it fails
 RECORD_EVERY_S = 0.5  # progress goes to the row no faster than this
 WATCH_EVERY_S = 2.0  # consent is looked at again while a job runs, and listeners look at the row
 FULL_DISK_RETRY_S = 30.0
@@ -61,6 +64,7 @@ class _Ended:
 
     word: JsonDict | None
     status: int
+    was_stopped: bool  # by us
     was_cancelled: bool
 
 
@@ -151,6 +155,36 @@ class JobRunner:
             await self._child[1].stop()
         return await self._queue.get(tenant, job_id)
 
+    async def pause(self, tenant: str, job_id: str) -> Job:
+        """Let a job rest: a running one ends its child and keeps its checkpoint. Raises NotFound, Conflict."""
+        job = await self._queue.ask_to_pause(tenant, job_id)
+        self._tell(job_id)
+        if job.is_pausing and self._child is not None and self._child[0] == job_id:
+            await self._child[1].stop()
+        return await self._queue.get(tenant, job_id)
+
+    async def resume(self, tenant: str, job_id: str) -> Job:
+        """A resting job waits for its turn again and goes on from its checkpoint. Raises NotFound, Conflict."""
+        job = await self._queue.resume(tenant, job_id)
+        self._tell(job_id)
+        self._wake.set()
+        return job
+
+    async def curves(self, tenant: str, job_id: str) -> tuple[JsonDict, ...]:
+        """What the trainer measured, step by step; see `artifacts.read_curves`. Raises NotFound("job_not_found")."""
+        job = await self._queue.get(tenant, job_id)
+        return await asyncio.to_thread(read_curves, self._state.jobs / job.id / CURVES)
+
+    async def samples(self, tenant: str, job_id: str) -> tuple[Sample, ...]:
+        """What the voice sounded like as it learnt, oldest first. Raises NotFound("job_not_found")."""
+        job = await self._queue.get(tenant, job_id)
+        return await asyncio.to_thread(list_samples, self._state.jobs / job.id / SAMPLES)
+
+    async def sample(self, tenant: str, job_id: str, name: str) -> Path:
+        """One of `samples`, as a file. Raises NotFound("job_not_found" | "job_sample_not_found")."""
+        job = await self._queue.get(tenant, job_id)
+        return await asyncio.to_thread(sample_path, self._state.jobs / job.id / SAMPLES, name)
+
     async def events(self, tenant: str, job_id: str) -> AsyncIterator[Job]:
         """The row now and after every change, the last time when it has ended. Raises NotFound("job_not_found")."""
         changed = asyncio.Event()
@@ -207,6 +241,7 @@ class JobRunner:
     async def _attend(self, job: Job, spec: ChildSpec) -> _Ended:
         """Start the child, keep the row up to date, and see it out."""
         word: JsonDict | None = None
+        unrecorded: JsonDict | None = None  # the last progress, where it came too soon after another
         recorded = 0.0
         async with start_child(spec) as child:
             self._child = (job.id, child)
@@ -217,19 +252,25 @@ class JobRunner:
                         if line.get("event") != "progress":
                             word = line
                         elif time.monotonic() - recorded >= RECORD_EVERY_S:
-                            recorded = time.monotonic()
+                            recorded, unrecorded = time.monotonic(), None
                             await self._record(job, line)
-                status = await child.wait()
+                        else:
+                            unrecorded = line
+                if unrecorded is not None:
+                    await self._record(job, unrecorded)
+                status, was_stopped = await child.wait(), child.is_stopped
             finally:
                 self._child = None
                 watching.cancel()
-        return _Ended(word, status, (await self._queue.get(job.tenant, job.id)).is_cancelling)
+        row = await self._queue.get(job.tenant, job.id)
+        return _Ended(word, status, was_stopped, row.is_cancelling)
 
     async def _watch(self, job: Job, child: ChildProcess) -> None:
-        """End the child when it was cancelled meanwhile or what it needs was withdrawn."""
+        """End the child when it was cancelled or paused meanwhile or what it needs was withdrawn."""
         while True:
             try:
-                if not (await self._queue.get(job.tenant, job.id)).is_cancelling:
+                row = await self._queue.get(job.tenant, job.id)
+                if not (row.is_cancelling or row.is_pausing):
                     await self._kinds[job.kind].require(job)
                     await asyncio.sleep(WATCH_EVERY_S)
                     continue
@@ -247,7 +288,7 @@ class JobRunner:
         self._tell(job.id)
 
     async def _settle(self, job: Job, ended: _Ended) -> None:
-        word = ended.word or {}
+        word, row = ended.word or {}, await self._queue.get(job.tenant, job.id)
         if ended.was_cancelled:
             await self._queue.end(job, CANCELLED)
         elif word.get("event") == "done":
@@ -257,16 +298,20 @@ class JobRunner:
             if word["error"]["code"] == "storage_full":
                 raise error_from_record(word["error"])
             await self._queue.end(job, FAILED, error=word["error"])
-        elif (await self._queue.get(job.tenant, job.id)).has_ended:
+        elif row.has_ended:
             log.info("job %s was ended while it ran", job.id)
-        elif job.crashes < MAX_CRASHES:
+        elif ended.was_stopped:
+            await self._queue.requeue(job)
+            return
+        elif row.fraction != row.died_at or row.stuck < MAX_STUCK:
             log.warning("the child of job %s died (status %d); it is started again", job.id, ended.status)
             await self._queue.requeue(job, crashed=True)
             return
         else:
             error = {"kind": "Unavailable", "code": "job_crashed", "measured": {"status": ended.status}}
             await self._queue.end(job, FAILED, error=error)
-        await asyncio.to_thread(self._clear, job.id)
+        is_done = (await self._queue.get(job.tenant, job.id)).state == DONE
+        await asyncio.to_thread(self._clear, job.id, keeps_samples=is_done)
 
     async def _wait_for_space(self, job: Job) -> None:
         """A full disk fails no job: it goes on from its checkpoint once something can be written again."""
@@ -283,14 +328,14 @@ class JobRunner:
         for listener in self._listeners.get(job_id, ()):
             listener.set()
 
-    def _clear(self, job_id: str) -> None:
-        """Sound, checkpoints and weights of a job that has ended are not kept; its log is."""
+    def _clear(self, job_id: str, *, keeps_samples: bool) -> None:
+        """Sound, checkpoints and weights of a job that has ended are not kept; its log and curves are."""
         folder = self._state.jobs / job_id
-        for name in ("clips", "work", "exam", "starters", "models", UPLOAD):
+        for name in ("clips", "work", "exam", "starters", "models", UPLOAD, *(() if keeps_samples else (SAMPLES,))):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     def _sweep(self, keep: frozenset[str]) -> None:
         if self._state.jobs.is_dir():
             for folder in self._state.jobs.iterdir():
                 if folder.name not in keep:
-                    self._clear(folder.name)
+                    self._clear(folder.name, keeps_samples=True)

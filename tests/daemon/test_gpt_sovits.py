@@ -245,8 +245,8 @@ def import_children(running: Site) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("deaths", [1, 2])
-async def test_a_killed_import_is_taken_up_once_more_and_files_all_or_nothing(running, session, deaths):
+@pytest.mark.parametrize("deaths", [1, 4])
+async def test_a_killed_import_is_taken_up_again_and_files_all_or_nothing(running, session, deaths):
     before, sound = running.models(), await speak(session, running.box.url, "anna")
     new = forge.write(running.folder / f"new_e{deaths}_s1.pth", forge.s2_content())
     job = running.voiced("models", "import", new, "--no-wait", "--json").document["id"]

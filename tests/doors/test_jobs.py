@@ -55,7 +55,17 @@ async def test_orders_that_make_no_sense_are_refused(box):
     assert (await call(box, "POST", "/v1/jobs", 422, json={**order, "recordings": []}))["code"] == "field_invalid"
     await agree(box, "anna")
     assert (await call(box, "POST", "/v1/jobs", 404, json=order))["code"] == "recording_not_found"
-    for method, path in (("GET", "job_0"), ("GET", "job_0/events"), ("DELETE", "job_0"), ("POST", "job_0/cancel")):
+    for method, path in (
+        ("GET", "job_0"),
+        ("GET", "job_0/events"),
+        ("DELETE", "job_0"),
+        ("POST", "job_0/cancel"),
+        ("POST", "job_0/pause"),
+        ("POST", "job_0/resume"),
+        ("GET", "job_0/curves"),
+        ("GET", "job_0/samples"),
+        ("GET", "job_0/samples/fit-1.wav"),
+    ):
         assert (await call(box, method, f"/v1/jobs/{path}", 404))["code"] == "job_not_found"
 
 
@@ -92,3 +102,28 @@ async def test_live_events_end_when_the_box_stops(tmp_path, spoken_wav):
         await answer.content.readuntil(b"\n\n")
         started = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - started < 5
+
+
+async def test_a_resting_job_over_http_with_its_curves_and_samples(tmp_path, spoken_wav):
+    async with open_box(tmp_path) as resting:
+        await resting.services.jobs.stop()  # so that the job stays queued
+        await agree(resting, "anna")
+        recording = await file_recording(resting, spoken_wav)
+        order = {"kind": "clone", "voice": "anna", "recordings": [recording]}
+        path = f"/v1/jobs/{(await call(resting, 'POST', '/v1/jobs', 202, json=order))['id']}"
+        assert (await call(resting, "POST", f"{path}/pause", 202, json={}))["state"] == "paused"
+        assert (await call(resting, "POST", f"{path}/resume", 202))["state"] == "queued"
+        folder = tmp_path / "jobs" / path.rpartition("/")[2]
+        (folder / "samples").mkdir(parents=True)
+        (folder / "samples/learn_sound-40.wav").write_bytes(spoken_wav)
+        (folder / "curves.jsonl").write_text('{"stage": "fit", "step": 1, "loss": 2.5}\n{"stage": "fit", "st')
+        curves = (await call(resting, "GET", f"{path}/curves", 200))["items"]
+        assert curves == [{"id": "fit.loss", "stage": "fit", "name": "loss", "points": [[1, 2.5]]}]
+        (sample,) = (await call(resting, "GET", f"{path}/samples", 200))["items"]
+        assert (sample["id"], sample["step"]) == ("learn_sound-40.wav", 40)
+        async with resting.client.get(f"{path}/samples/{sample['id']}") as answer:
+            assert (answer.content_type, await answer.read()) == ("audio/wav", spoken_wav)
+        problem = await call(resting, "GET", f"{path}/samples/..%2Fcurves.jsonl", 404)
+        assert problem["code"] == "job_sample_not_found"
+        await call(resting, "DELETE", path, 202)
+        assert (await call(resting, "POST", f"{path}/pause", 409))["code"] == "job_has_ended"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import Forbidden, InvalidInput, NotFound
+from appliance.errors import Conflict, Forbidden, InvalidInput, NotFound
 from appliance.jobs.records import CloneRequest, Job
 from appliance.voices.records import NewConsent, NewVoice
 
@@ -50,14 +50,17 @@ async def test_a_clone_is_adapted_examined_filed_and_promoted(box: Any) -> None:
     sentence = version.metrics["exam"]["sentences"][0]
     assert sentence["clone"]["heard"] == sentence["text"]
     assert box.blobs.path(sentence["audio"]["clone"]).read_bytes()[:4] == b"RIFF"
-    assert [path.name for path in (box.settings.state_dir / "jobs" / job.id).iterdir()] == ["log.txt"]
+    assert sorted(path.name for path in (box.settings.state_dir / "jobs" / job.id).iterdir()) == [
+        "curves.jsonl",
+        "log.txt",
+    ]
     move = (await box.registry.alias_moves("main", "anna"))[-1]
     assert job.id in move.reason
 
 
 async def test_kill_9_of_the_child_resumes_from_the_checkpoint_to_the_same_voice(box: Any) -> None:
-    unbroken = await box.finished(await box.submit("x", steps=60, voice="whole"))
-    job = await box.submit("x", steps=60, voice="broken")
+    unbroken = await box.finished(await box.submit("x", steps=200, voice="whole"))
+    job = await box.submit("x", steps=200, voice="broken")
     await box.until(job, lambda found: found.stage == "fit")
     os.kill(box.runner._child[1].pid, signal.SIGKILL)
     ended = await box.finished(job)
@@ -68,9 +71,22 @@ async def test_kill_9_of_the_child_resumes_from_the_checkpoint_to_the_same_voice
     assert whole.files["tone"] == broken.files["tone"]
 
 
-async def test_a_child_that_dies_every_time_fails_with_reason_and_remedy(box: Any) -> None:
+async def test_killed_again_and_again_at_other_moments_it_still_ends_the_same(box: Any) -> None:
+    unbroken = await box.finished(await box.submit("x", steps=400, voice="whole"))
+    job = await box.submit("x", steps=400, voice="broken")
+    for kill in range(3):
+        await box.until(job, lambda found, kill=kill: found.stage == "fit" and found.fraction > 0.15 * (kill + 1))
+        os.kill(box.runner._child[1].pid, signal.SIGKILL)
+        await box.until(job, lambda found, kill=kill: found.crashes > kill)
+    ended = await box.finished(job)
+    assert (ended.state, ended.crashes) == ("done", 3), ended.error
+    whole, broken = [await box.registry.resolve("main", one.result["spec"]) for one in (unbroken, ended)]
+    assert whole.files["tone"] == broken.files["tone"]
+
+
+async def test_a_child_that_dies_at_one_place_every_time_fails_with_reason_and_remedy(box: Any) -> None:
     ended = await box.finished(await box.submit("crash"))
-    assert (ended.state, ended.crashes, ended.error["code"]) == ("failed", 1, "job_crashed")
+    assert (ended.state, ended.crashes, ended.error["code"]) == ("failed", 3, "job_crashed")
     for language in ("en", "zh"):
         told = ended.as_json(language)["error"]
         assert told["message"] != "job_crashed.message" and told["remedy"] and "-9" in told["message"]
@@ -91,6 +107,60 @@ async def test_a_running_job_is_cancelled_with_its_whole_process_group_even_a_st
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert (await box.runner.cancel("main", job.id)).state == "cancelled"
+
+
+async def test_a_running_job_rests_over_a_restart_and_goes_on_to_the_same_voice(box: Any) -> None:
+    unbroken = await box.finished(await box.submit("x", steps=200, voice="whole"))
+    job = await box.submit("x", steps=200, voice="paused")
+    await box.until(job, lambda found: found.stage == "fit" and found.fraction > 0.2)
+    await asyncio.wait_for(box.runner.pause("main", job.id), 10)
+    resting = await box.until(job, lambda found: found.state == "paused")
+    assert (resting.stage, resting.is_pausing, resting.crashes) == ("paused", False, 0)
+    other = await box.finished(await box.submit("y", voice="meanwhile"))
+    assert other.state == "done"
+    await box.runner.stop()
+    box.runner = box.new_runner()
+    await box.runner.start()
+    assert (await box.runner.get("main", job.id)).state == "paused"
+    await box.runner.resume("main", job.id)
+    ended = await box.finished(job)
+    assert (ended.state, ended.crashes) == ("done", 0) and ended.result["adaptation"]["began"] > 0
+    whole, paused = [await box.registry.resolve("main", one.result["spec"]) for one in (unbroken, ended)]
+    assert whole.files["tone"] == paused.files["tone"]
+    with pytest.raises(Conflict) as late:
+        await box.runner.pause("main", job.id)
+    assert late.value.code == "job_has_ended"
+
+
+async def test_a_waiting_job_rests_at_once_and_a_resting_one_can_be_cancelled(box: Any) -> None:
+    await box.runner.stop()
+    job = await box.submit("x")
+    assert (await box.runner.pause("main", job.id)).state == "paused"
+    assert (await box.runner.pause("main", job.id)).state == "paused"
+    assert await box.runner._queue.claim() is None
+    assert (await box.runner.cancel("main", job.id)).state == "cancelled"
+
+
+async def test_a_job_that_is_resumed_while_it_stops_simply_goes_on(box: Any) -> None:
+    job = await box.submit("x", steps=100)
+    await box.until(job, lambda found: found.stage == "fit")
+    await box.runner._queue.ask_to_pause("main", job.id)
+    stopping = asyncio.create_task(box.runner._child[1].stop())
+    await box.runner.resume("main", job.id)
+    await stopping
+    ended = await box.finished(job)
+    assert (ended.state, ended.crashes) == ("done", 0)
+
+
+async def test_curves_are_kept_without_gaps_over_a_crash(box: Any) -> None:
+    job = await box.submit("crash once", steps=8)
+    ended = await box.finished(job)
+    assert (ended.state, ended.crashes) == ("done", 1)
+    (curve,) = await box.runner.curves("main", job.id)
+    assert (curve["id"], curve["stage"]) == ("fit.loss", "fit")
+    assert curve["points"] == [[step, pytest.approx(1 / step, rel=1e-5)] for step in range(1, 9)]
+    with pytest.raises(NotFound):
+        await box.runner.curves("other", job.id)
 
 
 async def test_a_waiting_job_is_cancelled_at_once(box: Any) -> None:

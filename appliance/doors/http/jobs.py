@@ -14,7 +14,7 @@ from appliance.doors.http.answers import answer_json, answer_page, encode_json
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import JobAsked, JobsTold, JobTold, PageQuery
+from appliance.doors.http.schemas import CurvesTold, JobAsked, JobsTold, JobTold, PageQuery, SamplesTold
 from appliance.doors.http.services import STOPPING, services_of
 from appliance.doors.http.speech import unfinished_is_broken, write_in_time
 from appliance.jobs.records import CloneRequest, Job
@@ -56,6 +56,37 @@ async def cancel_job(request: web.Request) -> web.Response:
     """`DELETE /v1/jobs/{job}` and `POST …/cancel`: the work ends, the row stays."""
     job = await services_of(request).jobs.cancel(principal_of(request).tenant, request.match_info["job"])
     return answer_json(show(job, language_of(request)), status=202)
+
+
+async def pause_job(request: web.Request) -> web.Response:
+    """`POST /v1/jobs/{job}/pause`: it rests, with its checkpoint, until it is resumed."""
+    job = await services_of(request).jobs.pause(principal_of(request).tenant, request.match_info["job"])
+    return answer_json(show(job, language_of(request)), status=202)
+
+
+async def resume_job(request: web.Request) -> web.Response:
+    """`POST /v1/jobs/{job}/resume`."""
+    job = await services_of(request).jobs.resume(principal_of(request).tenant, request.match_info["job"])
+    return answer_json(show(job, language_of(request)), status=202)
+
+
+async def job_curves(request: web.Request) -> web.Response:
+    """`GET /v1/jobs/{job}/curves`: what the trainer measured, step by step."""
+    rows = await services_of(request).jobs.curves(principal_of(request).tenant, request.match_info["job"])
+    return answer_json({"items": list(rows), "next": None})
+
+
+async def job_samples(request: web.Request) -> web.Response:
+    """`GET /v1/jobs/{job}/samples`: what the voice sounded like as it learnt."""
+    rows = await services_of(request).jobs.samples(principal_of(request).tenant, request.match_info["job"])
+    return answer_page(rows, None)
+
+
+async def job_sample(request: web.Request) -> web.FileResponse:
+    """`GET /v1/jobs/{job}/samples/{sample}`: one of them."""
+    jobs, match = services_of(request).jobs, request.match_info
+    path = await jobs.sample(principal_of(request).tenant, match["job"], match["sample"])
+    return web.FileResponse(path, headers={"Content-Type": "audio/wav", "X-AI-Generated": "true"})
 
 
 async def watch_job(request: web.Request) -> web.StreamResponse:
@@ -121,6 +152,27 @@ ROUTES = (
     Route("GET", "/v1/jobs/{job}", get_job, "One job", "jobs", (Answer(200, "the job", JobTold),)),
     Route("DELETE", "/v1/jobs/{job}", cancel_job, "Cancel a job", "jobs", (Answer(202, "the job", JobTold),)),
     Route("POST", "/v1/jobs/{job}/cancel", cancel_job, "Cancel a job", "jobs", (Answer(202, "the job", JobTold),)),
+    Route("POST", "/v1/jobs/{job}/pause", pause_job, "Let a job rest", "jobs", (Answer(202, "the job", JobTold),)),
+    Route("POST", "/v1/jobs/{job}/resume", resume_job, "Go on with it", "jobs", (Answer(202, "the job", JobTold),)),
+    Route(
+        "GET", "/v1/jobs/{job}/curves", job_curves, "Curves of a job", "jobs", (Answer(200, "by stage", CurvesTold),)
+    ),
+    Route(
+        "GET",
+        "/v1/jobs/{job}/samples",
+        job_samples,
+        "Samples of a voice in training",
+        "jobs",
+        (Answer(200, "oldest first", SamplesTold),),
+    ),
+    Route(
+        "GET",
+        "/v1/jobs/{job}/samples/{sample}",
+        job_sample,
+        "One sample",
+        "jobs",
+        (Answer(200, "the sound", content_type="audio/wav"),),
+    ),
     Route(
         "GET",
         "/v1/jobs/{job}/events",

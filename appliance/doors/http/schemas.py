@@ -439,7 +439,7 @@ class JobAsked(Asked):
 class JobTold(Told):
     id: str
     kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
     stage: str
     fraction: float
     eta_s: float | None
@@ -452,6 +452,28 @@ class JobTold(Told):
 
 class JobsTold(PageTold):
     items: list[JobTold]
+
+
+class CurveTold(Told):
+    id: str
+    stage: str
+    name: str
+    points: list[list[float]] = Field(description="[step, value], by step")
+
+
+class CurvesTold(PageTold):
+    items: list[CurveTold]
+
+
+class SampleTold(Told):
+    id: str
+    stage: str
+    step: int
+    bytes: int
+
+
+class SamplesTold(PageTold):
+    items: list[SampleTold]
 
 
 # ---------------------------------------------------------------- announcements

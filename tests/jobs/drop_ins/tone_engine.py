@@ -97,7 +97,9 @@ class ToneEngine(Engine):
             time.sleep(STEP_S)
             state = {"step": step + 1, "sum": (state["sum"] * 31 + step) % 1_000_003}
             _write(checkpoint, state)
-            report(Progress("fit", (step + 1) / task.options["steps"], None, {"loss": 1.0 / (step + 1)}))
+            report(
+                Progress("fit", (step + 1) / task.options["steps"], None, {"loss": 1.0 / (step + 1), "step": step + 1})
+            )
         voice = task.work_dir / "tone.json"
         hz = _pitch(task.clips[0].path) * (2 if "shrill" in orders else 1)
         _write(voice, {"hz": hz, "brightness": 0.7, "mumbles": "mumble" in orders, "sum": state["sum"]})

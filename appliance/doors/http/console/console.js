@@ -230,7 +230,7 @@ async function makeVoice() {
 async function loadJobs() {
   for (const job of (await get("/v1/jobs?limit=5")).items.reverse()) {
     showJob(job);
-    if (["queued", "running"].includes(job.state)) watch(job.id);
+    if (["queued", "running", "paused"].includes(job.state)) watch(job.id);
   }
 }
 
@@ -243,7 +243,7 @@ const watch = guarded(async (id) => {
 });
 
 function showJob(job) {
-  const isLive = ["queued", "running"].includes(job.state);
+  const isLive = ["queued", "running", "paused"].includes(job.state);
   const left = isLive && job.eta_s ? word("left", { minutes: Math.max(1, Math.ceil(job.eta_s / 60)) }) : "";
   const exam = job.result?.exam;
   const verdict = exam ? word(`exam_${exam.verdict}`) : "";
@@ -253,8 +253,10 @@ function showJob(job) {
   const cancel = isLive
     ? element("button", { type: "button", class: "small", onclick: guarded(() => remove(`/v1/jobs/${job.id}`)) }, word("cancel"))
     : null;
+  const turn = { paused: "resume", queued: "pause", running: "pause" }[job.state];
+  const rest = turn ? element("button", { type: "button", class: "small", onclick: guarded(() => post(`/v1/jobs/${job.id}/${turn}`, {})) }, word(turn)) : null;
   const kind = { done: "", failed: "bad" }[job.state] ?? "grey";
-  const row = element("li", { id: job.id }, what(job.spec?.title || job.spec?.voice || job.id, detail, bar), tag(word(`state_${job.state}`), kind), ...(cancel ? [cancel] : []), ...(reasons.length ? [element("ul", { class: "reasons" }, ...reasons)] : []));
+  const row = element("li", { id: job.id }, what(job.spec?.title || job.spec?.voice || job.id, detail, bar), tag(word(`state_${job.state}`), kind), ...(rest ? [rest, cancel] : []), ...(reasons.length ? [element("ul", { class: "reasons" }, ...reasons)] : []));
   const before = $(job.id);
   if (before) before.replaceWith(row);
   else $("jobs").prepend(row);
