@@ -59,8 +59,8 @@ async def test_a_clone_is_adapted_examined_filed_and_promoted(box: Any) -> None:
 
 
 async def test_kill_9_of_the_child_resumes_from_the_checkpoint_to_the_same_voice(box: Any) -> None:
-    unbroken = await box.finished(await box.submit("x", steps=200, voice="whole"))
-    job = await box.submit("x", steps=200, voice="broken")
+    unbroken = await box.finished(await box.submit("x", steps=120, voice="whole"))
+    job = await box.submit("x", steps=120, voice="broken")
     await box.until(job, lambda found: found.stage == "fit")
     os.kill(box.runner._child[1].pid, signal.SIGKILL)
     ended = await box.finished(job)
@@ -72,8 +72,8 @@ async def test_kill_9_of_the_child_resumes_from_the_checkpoint_to_the_same_voice
 
 
 async def test_killed_again_and_again_at_other_moments_it_still_ends_the_same(box: Any) -> None:
-    unbroken = await box.finished(await box.submit("x", steps=400, voice="whole"))
-    job = await box.submit("x", steps=400, voice="broken")
+    unbroken = await box.finished(await box.submit("x", steps=250, voice="whole"))
+    job = await box.submit("x", steps=250, voice="broken")
     for kill in range(3):
         await box.until(job, lambda found, kill=kill: found.stage == "fit" and found.fraction > 0.15 * (kill + 1))
         os.kill(box.runner._child[1].pid, signal.SIGKILL)
@@ -86,7 +86,7 @@ async def test_killed_again_and_again_at_other_moments_it_still_ends_the_same(bo
 
 async def test_a_child_that_dies_at_one_place_every_time_fails_with_reason_and_remedy(box: Any) -> None:
     ended = await box.finished(await box.submit("crash"))
-    assert (ended.state, ended.crashes, ended.error["code"]) == ("failed", 3, "job_crashed")
+    assert (ended.state, ended.crashes, ended.error["code"]) == ("failed", 4, "job_crashed")
     for language in ("en", "zh"):
         told = ended.as_json(language)["error"]
         assert told["message"] != "job_crashed.message" and told["remedy"] and "-9" in told["message"]
@@ -110,8 +110,8 @@ async def test_a_running_job_is_cancelled_with_its_whole_process_group_even_a_st
 
 
 async def test_a_running_job_rests_over_a_restart_and_goes_on_to_the_same_voice(box: Any) -> None:
-    unbroken = await box.finished(await box.submit("x", steps=200, voice="whole"))
-    job = await box.submit("x", steps=200, voice="paused")
+    unbroken = await box.finished(await box.submit("x", steps=120, voice="whole"))
+    job = await box.submit("x", steps=120, voice="paused")
     await box.until(job, lambda found: found.stage == "fit" and found.fraction > 0.2)
     await asyncio.wait_for(box.runner.pause("main", job.id), 10)
     resting = await box.until(job, lambda found: found.state == "paused")
