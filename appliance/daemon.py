@@ -24,6 +24,7 @@ from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
 from appliance.errors import VoicedError
 from appliance.jobs.runner import JobRunner
+from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.security.audit import append_entry, open_audit
 from appliance.security.signing import open_device_key
@@ -85,14 +86,18 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         pool.start()
         stack.push_async_callback(pool.stop)
         lexicon = LexiconStore(db, plugins.frontends)
-        rooms = SpeechRooms(registry, consents, lexicon, pool)
+        name = settings.discovery.name or socket.gethostname()
+        marks = MarksStage(
+            BoxMarks(device_key.derive("watermark"), name), audit, settings.marks, settings.speech.target_lufs
+        )
+        rooms = SpeechRooms(registry, consents, lexicon, pool, marks)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
         announcer = await stack.enter_async_context(Announcer(synthesis, db, blobs, settings.loudspeaker))
 
-        box = Box(await _box_uuid(db), settings.discovery.name or socket.gethostname(), __version__, utc_now())
+        box = Box(await _box_uuid(db), name, __version__, utc_now())
         services = Services(
             settings=settings,
             admin_token=token,

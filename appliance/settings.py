@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -106,6 +106,20 @@ class ModelSettings(Slice):
     upload_timeout_s: float = Field(1800.0, gt=0)
 
 
+class MarksSettings(Slice):
+    """How speech is marked as made by a machine."""
+
+    profile: Literal["cn", "eu", "off-by-agreement"] = "eu"  # when the rhythm is heard: always; own voices; never
+    agreement: str = ""  # "off-by-agreement" needs it: where the agreement with the recipients is written down
+    producer: str = ""  # name or code in the metadata; empty: this box's name
+
+    @model_validator(mode="after")
+    def _has_agreement(self) -> MarksSettings:
+        if self.profile == "off-by-agreement" and not self.agreement.strip():
+            raise ValueError("profile off-by-agreement needs agreement: where it is written down")
+        return self
+
+
 class DiscoverySettings(Slice):
     enabled: bool = True
     name: str = ""  # shown on the LAN; empty: host name
@@ -154,6 +168,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     clone: CloneSettings = CloneSettings()
     models: ModelSettings = ModelSettings()
+    marks: MarksSettings = MarksSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     loudspeaker: LoudspeakerSettings = LoudspeakerSettings()
     plugins: PluginSettings = PluginSettings()

@@ -1,6 +1,6 @@
 """The one way to make speech.
 
-    admission → text → voice version → consent → clauses → engine worker → loudness → out
+    admission → text → voice version → consent → clauses → engine worker → loudness → marks → out
 
 Every door, the announcer and the jobs of the daemon come through here, so that none can skip a step. Nothing of one
 request is visible to another: the seed comes from the request itself, clauses are separate tasks, and the same request
@@ -15,14 +15,16 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from appliance.audio.loudness import gain_between, integrated_lufs, limit
+from appliance.audio.tags import Tags
 from appliance.contracts import Audio, AudioChunk, JsonDict, Pronunciation, Samples, SpeakTask, VoiceAssets
 from appliance.errors import Busy, DeadlineExceeded, Forbidden, InvalidInput, TooLarge, Unavailable
+from appliance.marks.stage import MarksStage, Spoken
 from appliance.settings import SpeechSettings
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.lexicon import check_symbols, count_word, find_overrides
@@ -64,6 +66,8 @@ class Speech:
     sample_rate: int  # Hz
     chunks: AsyncIterator[Audio]
     timings: dict[str, float] = field(default_factory=dict)  # ms per stage, summed; complete at the end
+    tags: Tags = field(default_factory=dict)  # fields for the metadata of the file
+    label_s: float = 0.0  # how much later than the first sample the words begin
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class SpeechRooms:
     consents: ConsentStore
     lexicon: LexiconStore
     pool: WorkerPool
+    marks: MarksStage
 
 
 class Synthesis:
@@ -86,6 +91,7 @@ class Synthesis:
         self._consents = rooms.consents
         self._lexicon = rooms.lexicon
         self._pool = rooms.pool
+        self._marks = rooms.marks
         self._settings = settings
         self._active: Counter[str] = Counter()
         self._seconds_per_request = 1.0  # running mean; tells refused clients when to come back
@@ -119,7 +125,7 @@ class Synthesis:
         """
         text = self._checked_text(request)
         voice = await self._registry.resolve(request.tenant, request.voice, request.version)
-        await self._consents.require(request.tenant, voice.voice, request.purpose)
+        consent = await self._consents.require(request.tenant, voice.voice, request.purpose)
         assets = await self._registry.assets(voice)
         clauses = split_marked(text)
         lexicon = await self._lexicon.find(request.tenant, find_overrides(text)[0])
@@ -136,13 +142,18 @@ class Synthesis:
         seed = _digest_number(recipe) if request.seed is None else request.seed
         timings: dict[str, float] = {}
         plan = _Plan(request, clauses, lexicon, assets, seed)
+        rendition = hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest()
+        sample_rate = int(voice.settings.get("sample_rate", 24_000))
+        marks = self._marks.prepare(Spoken(voice, rendition, text, sample_rate, request.client, consent.id if consent else ""))
         return Speech(
             voice=voice,
-            rendition=hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest(),
+            rendition=rendition,
             seed=seed,
-            sample_rate=int(voice.settings.get("sample_rate", 24_000)),
-            chunks=_Admitted(self, request.client, self._deliver(plan, timings)),
+            sample_rate=sample_rate,
+            chunks=_Admitted(self, request.client, marks.apply(self._deliver(plan, timings))),
             timings=timings,
+            tags=marks.tags,
+            label_s=marks.label_s,
         )
 
     async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]:
@@ -184,7 +195,7 @@ class Synthesis:
     def _retry_after_s(self) -> int:
         return max(1, min(60, round(self._seconds_per_request)))
 
-    async def _deliver(self, plan: _Plan, timings: dict[str, float]) -> AsyncIterator[Audio]:
+    async def _deliver(self, plan: _Plan, timings: dict[str, float]) -> AsyncGenerator[Audio, None]:
         """Clause after clause, with the next one already begun, at target loudness."""
         clauses = plan.clauses
         tickets: list[SpeechTicket] = []

@@ -14,8 +14,10 @@ from appliance.audio.loudness import integrated_lufs
 from appliance.contracts import StarterVoice
 from appliance.database import open_database
 from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge, Unavailable
-from appliance.security.audit import append_entry
-from appliance.settings import IntakeSettings, PluginSettings, SpeechSettings, WorkerSettings
+from appliance.marks.stage import BoxMarks, MarksStage
+from appliance.security.audit import AuditLog, append_entry
+from appliance.security.signing import open_device_key
+from appliance.settings import IntakeSettings, MarksSettings, PluginSettings, SpeechSettings, WorkerSettings
 from appliance.synthesis import SpeechRequest, SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
@@ -39,7 +41,9 @@ async def synthesis(tmp_path: Path, **settings):
         pool = WorkerPool(spec, WorkerSettings(), 20.0)
         pool.start()
         try:
-            rooms = SpeechRooms(registry, ConsentStore(db, append_entry), LexiconStore(db, {}), pool)
+            audit = AuditLog(db, open_device_key(tmp_path / "keys"))
+            marks = MarksStage(BoxMarks(bytes(32), "test"), audit, MarksSettings(), -18.0)
+            rooms = SpeechRooms(registry, ConsentStore(db, append_entry), LexiconStore(db, {}), pool, marks)
             yield Synthesis(rooms, SpeechSettings(**settings), "sine")
         finally:
             await pool.stop()

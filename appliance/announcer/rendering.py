@@ -13,6 +13,7 @@ from appliance.announcer.ledger import Ledger
 from appliance.announcer.records import PRIORITIES, Announcement, NewAnnouncement, State
 from appliance.audio.encoding import encode_audio
 from appliance.audio.files import read_audio, to_mono
+from appliance.audio.tags import Tags
 from appliance.contracts import Audio
 from appliance.errors import Busy, StorageFull, Unavailable, VoicedError
 from appliance.synthesis import Speech, SpeechRequest
@@ -93,7 +94,7 @@ class RenderAhead:
                 return
             self._ledger.tell(replace(row, state=State.RENDERING))
             speech, audio = await self._synthesis.render(speech_request(row.tenant, row))
-            digest = await asyncio.to_thread(self._file, audio)
+            digest = await asyncio.to_thread(self._file, audio, speech.tags)
             if await queue.attach_audio(row, speech.rendition, digest, audio.duration_s):
                 await self._ledger.publish(row)
         except (Busy, Unavailable, StorageFull) as error:  # may pass: it is tried again until it is too old
@@ -112,5 +113,5 @@ class RenderAhead:
         await self._ledger.insist(lambda: self._ledger.queue.requeue(row, reason))
         await self._ledger.publish(row)
 
-    def _file(self, audio: Audio) -> str:
-        return self._blobs.put_bytes(encode_audio(audio.samples, audio.sample_rate, "flac"))
+    def _file(self, audio: Audio, tags: Tags) -> str:
+        return self._blobs.put_bytes(encode_audio(audio.samples, audio.sample_rate, "flac", tags))

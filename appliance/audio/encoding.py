@@ -17,6 +17,7 @@ import soundfile
 import soxr
 
 from appliance.audio.files import ForwardSoundFile, require_finite
+from appliance.audio.tags import NO_TAGS, Tags, TagWriter
 from appliance.contracts import Samples
 from appliance.errors import InvalidInput, Unavailable
 
@@ -47,17 +48,18 @@ def pcm16(samples: Samples) -> bytes:
     return bytes(np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
 
 
-def wav_header(sample_rate: int, sample_count: int | None = None) -> bytes:
-    """The 44 bytes before 16 bit mono samples; `sample_count` None writes the length that means "until the end"."""
+def wav_header(sample_rate: int, sample_count: int | None = None, tags: Tags = NO_TAGS) -> bytes:
+    """What comes before 16 bit mono samples; `sample_count` None writes the length that means "until the end"."""
     data_bytes = UNKNOWN_LENGTH if sample_count is None else 2 * sample_count
     riff_bytes = min(UNKNOWN_LENGTH, 36 + data_bytes)
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + form + struct.pack("<4sI", b"data", data_bytes)
+    head = struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE") + form + struct.pack("<4sI", b"data", data_bytes)
+    return TagWriter("wav", tags).add(head)
 
 
-def encode_audio(samples: Samples, sample_rate: int, format: str) -> bytes:
+def encode_audio(samples: Samples, sample_rate: int, format: str, tags: Tags = NO_TAGS) -> bytes:
     """A whole sound in one go, with true lengths in its header. Raises as `StreamEncoder`."""
-    encoder = StreamEncoder(format, sample_rate, sample_count=len(samples), is_patched=True)
+    encoder = StreamEncoder(format, sample_rate, sample_count=len(samples), is_patched=True, tags=tags)
     return encoder.header() + encoder.encode(samples) + encoder.finish()
 
 
@@ -69,7 +71,13 @@ class StreamEncoder:
     """
 
     def __init__(
-        self, format: str, sample_rate: int, *, sample_count: int | None = None, is_patched: bool = False
+        self,
+        format: str,
+        sample_rate: int,
+        *,
+        sample_count: int | None = None,
+        is_patched: bool = False,
+        tags: Tags = NO_TAGS,
     ) -> None:
         if format not in CONTENT_TYPES:
             raise InvalidInput("format_unknown", format=format, known=", ".join(FORMATS))
@@ -81,6 +89,7 @@ class StreamEncoder:
         self._resampler = (
             None if self.coded_rate == sample_rate else soxr.ResampleStream(sample_rate, self.coded_rate, 1, "float32")
         )
+        self._tags = TagWriter(format, tags)
         self._has_header = False
 
     def header(self) -> bytes:
@@ -88,19 +97,19 @@ class StreamEncoder:
         if self._has_header:
             return b""
         self._has_header = True
-        return self._codec.header()
+        return self._tags.add(self._codec.header())
 
     def encode(self, samples: Samples) -> bytes:
         """(n,) at `sample_rate` -> bytes to append; the header first if nobody asked for it."""
         require_finite(samples)
         head = self.header()
-        return head + self._codec.encode(self._prepare(samples, is_last=False))
+        return head + self._tags.add(self._codec.encode(self._prepare(samples, is_last=False)))
 
     def finish(self) -> bytes:
         """The bytes that end the file; call once."""
         head = self.header()
         rest = self._codec.encode(self._prepare(np.zeros(0, np.float32), is_last=True)) if self._resampler else b""
-        return head + rest + self._codec.finish()
+        return head + self._tags.add(rest + self._codec.finish(), is_last=True)
 
     def _prepare(self, samples: Samples, is_last: bool) -> Samples:
         if self._resampler is not None:

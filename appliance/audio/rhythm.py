@@ -29,11 +29,6 @@ def rhythm(sample_rate: int, level_dbfs: float) -> Samples:
     return label
 
 
-def rhythm_s(sample_rate: int) -> float:
-    """How much later speech begins under the label, in seconds."""
-    return len(rhythm(sample_rate, 0.0)) / sample_rate
-
-
 def _tone(sample_rate: int, units: int) -> Samples:
     count = round(units * UNIT_S * sample_rate)
     tone = np.sin(2 * np.pi * PITCH_HZ * np.arange(count) / sample_rate)

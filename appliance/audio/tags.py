@@ -18,7 +18,7 @@ _MOST_READ = 1 << 20  # metadata lies in the first megabyte (and, in RIFF, behin
 
 
 class TagWriter:
-    """Puts fields into the head of one encoded stream. `add` piece by piece; pieces are held until the head is whole."""
+    """Puts fields into the head of one encoded stream, piece by piece; pieces are held until the head is whole."""
 
     def __init__(self, format: str, tags: Tags) -> None:
         self._format = format

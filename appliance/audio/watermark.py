@@ -1,13 +1,14 @@
 """An inaudible keyed mark in the telephone band, with 40 bits that lead to where the sound came from.
 
 Spread spectrum in the MDCT domain. Frames of 40 ms every 20 ms; the 120 coefficients between 350 and 3350 Hz each get
-a keyed sign times an amplitude that follows the sound's own spectrum some 15 dB below it, so that the sound hides
-its mark. Every sixth coefficient follows a fixed pattern of 2 s, by which a reader finds where frames begin; the other
-10 000 cells of this period carry the payload under the code of `watermark_code`, each symbol on some 42 cells strewn over the whole period,
-again and again until the sound ends. Frames are counted in seconds, not samples: a mark put in at 32 kHz is read at 8.
+a keyed sign times an amplitude that follows the sound's own spectrum some 17 dB below it, so that the sound hides its
+mark. Every sixth coefficient follows a fixed pattern of 2 s, by which a reader finds where frames begin; the other
+10 000 cells of this period carry the payload under the code of `watermark_code`, each symbol on some 42 cells strewn
+over the whole period, again and again until the sound ends. Frames are counted in seconds, not samples: a mark put in
+at 32 kHz is read at 8.
 
-Reading is blind: it needs the key and nothing of the original. What is quiet for its surroundings (between the harmonics
-of a voice) counts most, because there the sound itself disturbs least.
+Reading is blind: it needs the key and nothing of the original. What is quiet for its surroundings (between the
+harmonics of a voice) counts most, because there the sound itself disturbs least.
 """
 
 from __future__ import annotations

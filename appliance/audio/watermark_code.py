@@ -1,8 +1,8 @@
 """The error-correcting code under the watermark: 40 bits and a keyed check of 12 as 240 symbols, and back.
 
 A convolutional code of rate 1/4 and constraint length 9 (generators 463, 535, 733, 745 octal, the best known of its
-size: Larsen 1973), ended with eight zeros, decoded softly by Viterbi's algorithm. The check is a truncated HMAC, so that
-only the box that marked a sound finds its own mark valid.
+size: Larsen 1973), ended with eight zeros, decoded softly by Viterbi's algorithm. The check is a truncated HMAC, so
+that only the box that marked a sound finds its own mark valid.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What every piece of speech carries when it leaves: labels, metadata, watermark, provenance; and how they are found again."""
+"""What every piece of speech carries when it leaves (label, metadata, watermark, provenance), and how it is found."""

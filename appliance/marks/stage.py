@@ -5,40 +5,36 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from appliance.audio.rhythm import rhythm, rhythm_s
+from appliance.audio.encoding import pcm16
+from appliance.audio.rhythm import rhythm
 from appliance.audio.tags import Tags
 from appliance.audio.watermark import WatermarkEmbedder
-from appliance.contracts import Audio
-from appliance.database import utc_now
-from appliance.errors import StorageFull
-from appliance.marks.ledger import Marked, MarkLedger, payload_of
+from appliance.audio.watermark_code import PAYLOAD_BITS
+from appliance.contracts import Audio, Samples
+from appliance.events import DONE, FAILED, Event
+from appliance.security.audit import AuditLog
 from appliance.settings import MarksSettings
-
-log = logging.getLogger(__name__)
+from appliance.voices.records import VoiceVersion
 
 LABEL_BELOW_SPEECH_DB = 6.0  # the rhythm is clearly heard and startles nobody
 AIGC = "AIGC"  # name of the metadata field in GB 45438-2025
+OFF = "off-by-agreement"
 
 
 @dataclass(frozen=True)
 class Spoken:
     """What is about to be spoken, and for whom."""
 
-    tenant: str
+    voice: VoiceVersion
     rendition: str
-    voice: str
-    number: int
-    is_own_voice: bool  # sounds like an existing person; a starter voice does not
     text: str
-    sample_rate: int
-    client: str
+    sample_rate: int  # Hz
+    client: str  # who gets it
+    consent: str  # id; empty for a starter voice, which is nobody's
 
 
 @dataclass(frozen=True)
@@ -47,26 +43,62 @@ class Marks:
 
     payload: int
     tags: Tags
-    label_s: float  # how much later the words begin
+    label: Samples  # (n,) what is heard before the words; may be empty
     sample_rate: int
     key: bytes
-    label_dbfs: float
+    event: Event  # for the audit log, but for what is known at the end
+    audit: AuditLog
 
-    async def apply(self, chunks: AsyncIterator[Audio]) -> AsyncGenerator[Audio, None]:
-        """The same sound with label and watermark; what is finished of a chunk is handed on at once."""
-        embedder = WatermarkEmbedder(self.key, self.payload, self.sample_rate)
-        if self.label_s:
-            label = rhythm(self.sample_rate, self.label_dbfs)
-            yield Audio(await asyncio.to_thread(embedder.embed, label), self.sample_rate)
+    @property
+    def label_s(self) -> float:
+        """How much later than the first sample the words begin."""
+        return len(self.label) / self.sample_rate
+
+    async def apply(self, chunks: AsyncGenerator[Audio, None]) -> AsyncGenerator[Audio, None]:
+        """The same sound with label and watermark; what is finished of a chunk is handed on at once.
+
+        Raises what writing the audit log raises where a site owes an entry before the sound (no audible label).
+        """
+        if self.event.action != "speech":
+            await self.audit.record(self.event)
+        embedder, digest, outcome, count = _Marker(self.key, self.payload, self.sample_rate), hashlib.sha256(), FAILED, 0
+        try:
+            async with aclosing(self._labelled(chunks)) as sounds:
+                async for sound in sounds:
+                    samples, coded = await asyncio.to_thread(embedder.mark, sound)
+                    digest.update(coded)
+                    count += len(samples)
+                    if len(samples):
+                        yield Audio(samples, self.sample_rate)
+            outcome = DONE
+        finally:
+            details = {**self.event.details, "seconds": round(count / self.sample_rate, 2)}
+            spoken = replace(self.event, action="speech", outcome=outcome, details=details)
+            self.audit.note(replace(spoken, output_digest=digest.hexdigest()))
+
+    async def _labelled(self, chunks: AsyncGenerator[Audio, None]) -> AsyncGenerator[Samples | None, None]:
+        """Label, chunks, and None for the end; nothing at all when there is no sound."""
+        if len(self.label):
+            yield self.label
         is_empty = True
-        async with _closing(chunks):
+        async with aclosing(chunks):
             async for chunk in chunks:
                 is_empty = is_empty and not len(chunk.samples)
-                samples = await asyncio.to_thread(embedder.embed, chunk.samples)
-                if len(samples):
-                    yield Audio(samples, self.sample_rate)
+                yield chunk.samples
         if not is_empty:
-            yield Audio(await asyncio.to_thread(embedder.finish), self.sample_rate)
+            yield None
+
+
+class _Marker:
+    """Watermark and 16 bit form of one stream; blocks."""
+
+    def __init__(self, key: bytes, payload: int, sample_rate: int) -> None:
+        self._embedder = WatermarkEmbedder(key, payload, sample_rate)
+
+    def mark(self, samples: Samples | None) -> tuple[Samples, bytes]:
+        """Marked samples, and the same as the bytes that the digest of the answer is made of; None ends the stream."""
+        marked = self._embedder.finish() if samples is None else self._embedder.embed(samples)
+        return marked, pcm16(marked)
 
 
 @dataclass(frozen=True)
@@ -78,26 +110,26 @@ class BoxMarks:
 
 
 class MarksStage:
-    """Decides the marks of each answer by the site's profile, and keeps book."""
+    """Decides the marks of each answer by the site's profile."""
 
-    def __init__(self, box: BoxMarks, ledger: MarkLedger, settings: MarksSettings, speech_lufs: float) -> None:
-        self.ledger = ledger
+    def __init__(self, box: BoxMarks, audit: AuditLog, settings: MarksSettings, speech_lufs: float) -> None:
         self._box = box
+        self._audit = audit
         self._settings = settings
         self._label_dbfs = speech_lufs - LABEL_BELOW_SPEECH_DB + 3.0  # a sine's peak lies 3 dB above its level
 
-    async def prepare(self, spoken: Spoken) -> Marks:
-        """The marks of one answer, noted in the ledger. Raises StorageFull where the law wants a log first."""
-        payload = payload_of(spoken.tenant, spoken.rendition)
-        is_labelled = self._is_labelled(spoken)
-        await self._note(spoken, payload, is_labelled)
+    def prepare(self, spoken: Spoken) -> Marks:
+        """The marks of one answer."""
+        payload, rate = payload_of(spoken.voice.tenant, spoken.rendition), spoken.sample_rate
+        label = rhythm(rate, self._label_dbfs)
         return Marks(
             payload=payload,
             tags=aigc_tags(self._settings.producer or self._box.producer, payload),
-            label_s=rhythm_s(spoken.sample_rate) if is_labelled else 0.0,
-            sample_rate=spoken.sample_rate,
+            label=label if self._is_labelled(spoken) else label[:0],
+            sample_rate=rate,
             key=self._box.key,
-            label_dbfs=self._label_dbfs,
+            event=self._event(spoken, payload),
+            audit=self._audit,
         )
 
     def _is_labelled(self, spoken: Spoken) -> bool:
@@ -105,22 +137,33 @@ class MarksStage:
             case "cn":
                 return True
             case "eu":
-                return spoken.is_own_voice
+                return bool(spoken.consent)
             case _:
                 return False
 
-    async def _note(self, spoken: Spoken, payload: int, is_labelled: bool) -> None:
-        now, digest = utc_now(), hashlib.sha256(spoken.text.encode()).hexdigest()
-        about = (spoken.tenant, payload, spoken.rendition, spoken.voice, spoken.number, digest)
-        try:
-            await self.ledger.record(Marked(*about, first_at=now, last_at=now, times=1))
-        except StorageFull as error:  # speech goes on; the mark still says that this box made the sound
-            log.warning("a mark was not noted: %s", error)
-        if not is_labelled and self._settings.profile == "off-by-agreement":
-            row = {"recipient": spoken.client, "agreement": self._settings.agreement, "rendition": spoken.rendition}
-            await self.ledger.record_unlabelled(
-                spoken.tenant, row | {"voice": spoken.voice, "number": spoken.number, "payload": payload}
-            )
+    def _event(self, spoken: Spoken, payload: int) -> Event:
+        details = {"rendition": spoken.rendition, "to": spoken.client}
+        is_owed = self._settings.profile == OFF
+        return Event(
+            spoken.voice.tenant,
+            "speech.unlabelled" if is_owed else "speech",
+            voice=spoken.voice.spec,
+            subject=mark_id(payload),
+            consent=spoken.consent,
+            text_digest=self._audit.text_digest(spoken.text),
+            details=details | ({"agreement": self._settings.agreement} if is_owed else {}),
+        )
+
+
+def payload_of(tenant: str, rendition: str) -> int:
+    """40 bits that depend on the rendition alone, so that equal requests stay bit-identical, mark included."""
+    digest = hashlib.sha256(f"watermark payload\0{tenant}\0{rendition}".encode()).digest()
+    return int.from_bytes(digest[: PAYLOAD_BITS // 8], "big")
+
+
+def mark_id(payload: int) -> str:
+    """A payload as it stands in the audit log and in metadata: ten hex digits."""
+    return f"{payload:0{PAYLOAD_BITS // 4}x}"
 
 
 def aigc_tags(producer: str, payload: int) -> Tags:
@@ -128,14 +171,10 @@ def aigc_tags(producer: str, payload: int) -> Tags:
     fields = {
         "Label": "1",  # certainly generated
         "ContentProducer": producer,
-        "ProduceID": f"{payload:010x}",
+        "ProduceID": mark_id(payload),
         "ReservedCode1": "",
         "ContentPropagator": "",
         "PropagateID": "",
         "ReservedCode2": "",
     }
     return {AIGC: json.dumps(fields, ensure_ascii=False, separators=(",", ":"))}
-
-
-def _closing(chunks: AsyncIterator[Audio]) -> aclosing[AsyncGenerator[Audio, None]]:
-    return aclosing(chunks)  # type: ignore[type-var,arg-type]

@@ -18,6 +18,7 @@ from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
 from appliance.jobs.runner import JobRunner
+from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import load_plugins
 from appliance.security.audit import append_entry, open_audit
 from appliance.security.signing import open_device_key
@@ -70,7 +71,8 @@ async def open_box(state_dir: Path, **settings: object):
         pool.start()
         stack.push_async_callback(pool.stop)
         lexicon = LexiconStore(db, plugins.frontends)
-        synthesis = Synthesis(SpeechRooms(registry, consents, lexicon, pool), config.speech, "sine")
+        marks = MarksStage(BoxMarks(bytes(32), "Counter"), audit, config.marks, config.speech.target_lufs)
+        synthesis = Synthesis(SpeechRooms(registry, consents, lexicon, pool, marks), config.speech, "sine")
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
         jobs = JobRunner(db, registry, recordings, blobs, config)
         await jobs.start()

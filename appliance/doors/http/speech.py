@@ -46,7 +46,7 @@ async def _send_whole(request: web.Request, speech: Speech, delivery: Delivery) 
         async for piece in pieces:
             parts.append(piece)
     if is_wav:
-        parts.insert(0, wav_header(speech.sample_rate, sum(map(len, parts)) // 2))
+        parts.insert(0, wav_header(speech.sample_rate, sum(map(len, parts)) // 2, speech.tags))
     return web.Response(body=b"".join(parts), headers=speech_headers(speech, delivery.format))
 
 
@@ -73,7 +73,9 @@ async def encode(
     """
     metrics, is_first = request.app[METRICS], True
     async with closing_chunks(speech) as chunks:
-        encoder = await asyncio.to_thread(StreamEncoder, format, speech.sample_rate, is_patched=is_patched)
+        encoder = await asyncio.to_thread(
+            StreamEncoder, format, speech.sample_rate, is_patched=is_patched, tags=speech.tags
+        )
         async for audio in chunks:
             if is_first:
                 metrics.first_sound.observe(perf_counter() - delivery.started, delivery.door)
