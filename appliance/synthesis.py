@@ -144,9 +144,8 @@ class Synthesis:
         plan = _Plan(request, clauses, lexicon, assets, seed)
         rendition = hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest()
         sample_rate = int(voice.settings.get("sample_rate", 24_000))
-        marks = self._marks.prepare(
-            Spoken(voice, rendition, text, sample_rate, request.client, consent.id if consent else "")
-        )
+        allowed_by = consent.id if consent else ""
+        marks = self._marks.prepare(Spoken(voice, rendition, text, sample_rate, request.client, allowed_by))
         return Speech(
             voice=voice,
             rendition=rendition,

@@ -69,7 +69,7 @@ def _pattern(key: bytes) -> _Pattern:
     order = np.argsort(np.frombuffer(stream[: 8 * free], ">u8"), kind="stable")
     symbols = np.empty(free, np.intp)
     symbols[order] = np.arange(free) % SYMBOLS
-    signs = 1.0 - 2.0 * (np.frombuffer(stream[8 * free :], np.uint8) & 1)
+    signs = 1.0 - 2.0 * (np.frombuffer(stream[8 * free :], np.uint8) & 1).astype(np.float64)
     return _Pattern(signs.reshape(PERIOD, BINS), symbols.reshape(PERIOD, len(FREE_BINS)))
 
 
@@ -264,7 +264,7 @@ def _decode(values: Array, phase: int, key: bytes) -> tuple[int, float] | None:
     np.add.at(folded, (phase + np.arange(len(values))) % PERIOD, values)
     agreeing = folded * pattern.signs
     polarity = 1.0 if float(agreeing[:, FIXED_BINS].sum()) >= 0 else -1.0
-    symbols = np.bincount(pattern.symbols.ravel(), agreeing[:, FREE_BINS].ravel(), SYMBOLS)
+    symbols: Array = np.bincount(pattern.symbols.ravel(), agreeing[:, FREE_BINS].ravel(), SYMBOLS).astype(np.float64)
     payload = decode_payload(polarity * symbols, key)
     if payload is None:
         return None

@@ -61,12 +61,8 @@ class Marks:
         """
         if self.event.action != "speech":
             await self.audit.record(self.event)
-        embedder, digest, outcome, count = (
-            _Marker(self.key, self.payload, self.sample_rate),
-            hashlib.sha256(),
-            FAILED,
-            0,
-        )
+        embedder, digest = _Marker(self.key, self.payload, self.sample_rate), hashlib.sha256()
+        outcome, count = FAILED, 0
         try:
             async with aclosing(self._labelled(chunks)) as sounds:
                 async for sound in sounds:
