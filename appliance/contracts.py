@@ -102,6 +102,7 @@ class SessionOptions:
     device: str = ""  # one of those that `probe` names; "" is the one the backend is there for
     precision: str = ""  # "f32" for a network that bears nothing less; "" leaves it to the backend
     cache_dir: Path | None = None  # where a backend may keep what it compiled; may be lost at any time
+    spins: bool = False  # threads may spin inside a run: for graphs of many nodes that each take microseconds
 
 
 class Session(ABC):
@@ -113,6 +114,20 @@ class Session(ABC):
     @abstractmethod
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Execute once; keys of the result are the names in `outputs`."""
+
+    def bind(self, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+        """A call that executes once on memory of the caller: inputs are read from `arrays`, outputs written to them.
+
+        They have to be contiguous and keep place, shape and type; what they contain may change between calls. Where the
+        graph is made for it, an output may be the memory of an input: a cache that grows in place.
+        """
+        feeds = {name: arrays[name] for name in self.inputs}
+
+        def run() -> None:
+            for name, values in self.run(feeds).items():
+                np.copyto(arrays[name], values)
+
+        return run
 
     @abstractmethod
     def close(self) -> None:

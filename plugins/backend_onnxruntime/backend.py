@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
@@ -25,7 +25,7 @@ PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ("CUDAExecutionProvi
 class OnnxRuntimeBackend(Backend):
     """Runs ONNX graphs on the CPU, or on an NVIDIA GPU where the build can. Sessions are independent of each other."""
 
-    formats = ("onnx",)
+    formats = ("onnx", "onnx_contrib")  # the second: with operators of com.microsoft
 
     def __init__(self, name: str = "onnxruntime", device: str = "cpu") -> None:
         self.name = name
@@ -59,19 +59,20 @@ class OnnxRuntimeBackend(Backend):
         graph = read_artifact(artifact)
         digest = hashlib.sha256(graph).hexdigest()
         check_digest(artifact, digest)
-        return OnnxRuntimeSession(self._build(graph, artifact, digest, options.threads))
+        return OnnxRuntimeSession(self._build(graph, artifact, digest, options))
 
-    def _build(self, graph: bytes, artifact: Artifact, digest: str, threads: int) -> Any:
+    def _build(self, graph: bytes, artifact: Artifact, digest: str, options: SessionOptions) -> Any:
         """An `onnxruntime.InferenceSession` over `graph`."""
         try:
             import onnxruntime
         except ImportError as error:
             raise Unavailable("backend_unavailable", backend=self.name, reason=str(error)) from error
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = max(1, threads)
+        settings.intra_op_num_threads = max(1, options.threads)
         settings.inter_op_num_threads = 1
         # Threads that spin while they wait take the core away from whoever they wait for, on a box with few cores.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spins else "0")
+        settings.add_session_config_entry("session.force_spinning_stop", "1")  # at the end of a run
         settings.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(graph, settings, providers=[*PROVIDERS[self.device], CPU_PROVIDER])
@@ -116,6 +117,23 @@ class OnnxRuntimeSession(Session):
             raise Unavailable("session_closed", backend="onnxruntime")
         results = self._session.run(list(self.outputs), dict(feeds), self._run_options)
         return {name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)}
+
+    def bind(self, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+        """As `Session.bind`, without a copy. The call raises Unavailable("session_closed") after `close`."""
+        if self._session is None:
+            raise Unavailable("session_closed", backend="onnxruntime")
+        binding, held = self._session.io_binding(), dict(arrays)
+        for names, bind in ((self.inputs, binding.bind_input), (self.outputs, binding.bind_output)):
+            for name in names:
+                array = held[name]
+                bind(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+
+        def run() -> None:
+            if self._session is None or not held:  # `held` keeps the memory where it is
+                raise Unavailable("session_closed", backend="onnxruntime")
+            self._session.run_with_iobinding(binding)
+
+        return run
 
     def close(self) -> None:
         self._session = None

@@ -7,7 +7,7 @@ vocabulary; c is the capacity of a cache.
 
     prefill   phones (1, x) i64, bert (1, x, 1024), tokens (1, y) i64, mask (1, 1, n, n) added to the scores
               -> logits (1, 1, v), keys_0 (1, h, n, d / h), values_0, keys_1, …
-    step      tokens (b, 1) i64, positions (b, 1) i64, rows (b,) i32 cached before this step, total () i32 = max rows + 1,
+    step      tokens (b, 1) i64, positions (b, 1) i64, rows (b,) i32 before this step, total () i32 = max rows + 1,
               keys_0 (b, h, c, d / h), values_0, …
               -> logits (b, 1, v), grown_keys_0, grown_values_0, … to be bound to the memory of the inputs
 
@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, Position, TextToSemantic
+from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, Block, Embedding, Position, TextToSemantic
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OPSET = 17
 IR_VERSION = 10
 CONTRIB = "com.microsoft"
-GROUP = 128  # weights that share one scale
+GROUP = 64  # weights that share one scale; with 128 ONNX Runtime computes a row alone otherwise than among others
 LONGEST = 4096  # positions that the tables of the graphs know
 EPSILON = 1e-5  # of the layer norms
 
@@ -51,7 +51,7 @@ def step_graph(network: TextToSemantic, bits: int = 32) -> onnx.ModelProto:
 
 
 def quantize(weight: Array) -> tuple[Array, Array]:
-    """(outputs, inputs) -> MatMulNBits' 8-bit numbers (outputs, groups, GROUP) u8 around 128, and scales (outputs * groups,).
+    """(outputs, inputs) -> 8-bit numbers (outputs, groups, GROUP) around 128, scales (outputs * groups,).
 
     Symmetric: the largest number of a group becomes 127. The last group is filled up with zeros.
     """
@@ -140,14 +140,17 @@ class _Builder:
 
     def blocks(self, x: str) -> str:
         """All layers on x (b, t, d)."""
-        for index, block in enumerate(self.network.h.layers):
+        for index, layer in enumerate(self.network.h.layers):
+            block = cast("Block", layer)
             at = f"layers.{index}"
             attention = block.self_attn
             projected = self.linear(x, f"{at}.in_proj", attention.in_proj_weight, attention.in_proj_bias)
             mixed = self.attend(projected, index)
             mixed = self.linear(mixed, f"{at}.out_proj", attention.out_proj.weight, attention.out_proj.bias)
             x = self.norm(self.node("Add", [x, mixed], f"{at}.mixed"), f"{at}.norm1", block.norm1)
-            inner = self.node("Relu", [self.linear(x, f"{at}.linear1", block.linear1.weight, block.linear1.bias)], f"{at}.relu")
+            inner = self.node(
+                "Relu", [self.linear(x, f"{at}.linear1", block.linear1.weight, block.linear1.bias)], f"{at}.relu"
+            )
             inner = self.linear(inner, f"{at}.linear2", block.linear2.weight, block.linear2.bias)
             x = self.norm(self.node("Add", [x, inner], f"{at}.fed"), f"{at}.norm2", block.norm2)
         return x
@@ -203,14 +206,14 @@ class _Prefill(_Builder):
         audio = self._embed("audio", "tokens", network.ar_audio_embedding, network.ar_audio_position)
         self.weight("heads", np.array([0, 0, 3, config.heads, self.head_size], np.int64))
         self.weight("joined", np.array([0, 0, config.width], np.int64))
-        self.weight("scale", np.float32(1.0 / math.sqrt(self.head_size)).reshape(()))
+        self.weight("scale", np.array(1.0 / math.sqrt(self.head_size), np.float32))
         x = self.node("Concat", [self.node("Add", [text, features], "text.x"), audio], "x", axis=1)
         hidden = self.blocks(x)
         last = self.node("Slice", [hidden, *self._bounds()], "last")
         self.node("Identity", [self.linear(last, "predict", network.ar_predict_layer.weight, None)], "logits")
 
-    def _embed(self, name: str, ids: str, embedding: torch.nn.Module, position: Position) -> str:
-        table = self.weight(f"{name}.embedding", embedding.word_embeddings.weight.numpy())  # type: ignore[union-attr]
+    def _embed(self, name: str, ids: str, embedding: Embedding, position: Position) -> str:
+        table = self.weight(f"{name}.embedding", embedding.word_embeddings.weight.numpy())
         embedded = self.node("Gather", [table, ids], f"{name}.embedded")
         places = self.positions(name, position)
         for key, value in (("zero", 0), ("one", 1)):
@@ -237,7 +240,9 @@ class _Prefill(_Builder):
         for name in (k, v):
             self.output(name, "FLOAT", 1, heads, "n", self.head_size)
         scaled = self.node("Mul", [q, "scale"], f"{at}.scaled")
-        scores = self.node("MatMul", [scaled, self.node("Transpose", [k], f"{at}.k", perm=[0, 1, 3, 2])], f"{at}.scores")
+        scores = self.node(
+            "MatMul", [scaled, self.node("Transpose", [k], f"{at}.k", perm=[0, 1, 3, 2])], f"{at}.scores"
+        )
         shares = self.node("Softmax", [self.node("Add", [scores, "mask"], f"{at}.masked")], f"{at}.shares", axis=-1)
         mixed = self.node("MatMul", [shares, v], f"{at}.mixed_heads")
         back = self.node("Transpose", [mixed], f"{at}.back", perm=[0, 2, 1, 3])

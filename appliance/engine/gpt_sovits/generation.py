@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from appliance.engine.gpt_sovits.sampling import Noise, SamplingSettings, draw, penalise, probabilities
-from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic
+from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
 
 TOKENS_PER_SECOND = 25
 MOST_TOKENS = 1500  # one minute
@@ -23,14 +22,35 @@ def most_tokens(phones: int) -> int:
     return min(MOST_TOKENS, GRACE_TOKENS + phones * TOKENS_PER_SECOND // SLOWEST_PHONES_PER_SECOND)
 
 
-@dataclass
-class _Answer:
-    """One item on its way: what was there, and what it may draw from."""
+class Draws:
+    """The tokens of one answer, drawn one after the other from rows of logits."""
 
-    noise: Noise
-    seen: Tensor  # (v,) bool
-    position: int  # of the next token among all speech tokens
-    tokens: list[int] = field(default_factory=list)
+    def __init__(self, prompt: Tensor, noise: Noise, settings: SamplingSettings, config: TextToSemanticConfig) -> None:
+        """`prompt` (y,) are the speech tokens before the answer; the repetition penalty knows them."""
+        self.tokens: list[int] = []
+        self._noise, self._settings, self._end = noise, settings, config.end
+        self._seen = torch.zeros(config.vocabulary, dtype=torch.bool, device=prompt.device)
+        self._seen[prompt] = True
+        self._prompt_length = len(prompt)
+
+    def last(self) -> tuple[int, int]:
+        """The last token, and its position among all speech tokens."""
+        return self.tokens[-1], self._prompt_length + len(self.tokens) - 1
+
+    def draw(self, logits: Tensor) -> bool:
+        """Draw the next token from `logits` (v,) and note it; False when the answer ends.
+
+        It ends when the end mark is drawn, and also when that is the likeliest after the penalty but another was drawn.
+        """
+        if len(self.tokens) < FEWEST_TOKENS:
+            logits = logits[: self._end]
+        logits = penalise(logits, self._seen[: len(logits)], self._settings.repetition_penalty)
+        token = draw(probabilities(logits, self._settings), self._noise(len(logits)).to(logits.device))
+        if self._end in (token, int(torch.argmax(logits))):
+            return False
+        self.tokens.append(token)
+        self._seen[token] = True
+        return True
 
 
 def generate_tokens(
@@ -41,18 +61,16 @@ def generate_tokens(
     most: int = MOST_TOKENS,
 ) -> Iterator[int]:
     """New tokens of one answer, as they are made; at most `most`. The end mark is not among them."""
-    settings = settings or SamplingSettings()
     with torch.inference_mode():
-        answer = _start(network, prompt, noise)
+        answer = Draws(prompt.tokens, noise, settings or SamplingSettings(), network.config)
         logits, cache = network.prefill([prompt], more=most)
     while len(answer.tokens) < most:
         with torch.inference_mode():  # the mode belongs to the thread: it must not outlast the yield
             if answer.tokens:
                 logits, cache = network.step(*_next_rows([answer], logits.device), cache)
-            token = _choose(logits[0], answer, settings, network.config.end)
-        if token is None:
-            return
-        yield token
+            if not answer.draw(logits[0]):
+                return
+        yield answer.tokens[-1]
 
 
 def generate_batch(
@@ -65,12 +83,13 @@ def generate_batch(
     """New tokens of several answers made together; each draws from its own noise and leaves the batch when it ends."""
     settings = settings or SamplingSettings()
     with torch.inference_mode():
-        answers = [_start(network, prompt, noise) for prompt, noise in zip(prompts, noises, strict=True)]
+        pairs = zip(prompts, noises, strict=True)
+        answers = [Draws(prompt.tokens, noise, settings, network.config) for prompt, noise in pairs]
         active = list(answers)
         logits, cache = network.prefill(prompts, more=most)
         while True:
-            chosen = [_choose(logits[row], answer, settings, network.config.end) for row, answer in enumerate(active)]
-            going = [row for row, token in enumerate(chosen) if token is not None and len(active[row].tokens) < most]
+            drawn = [answer.draw(logits[row]) for row, answer in enumerate(active)]
+            going = [row for row, has_more in enumerate(drawn) if has_more and len(active[row].tokens) < most]
             if len(going) < len(active):
                 active = [active[row] for row in going]
                 if not active:
@@ -79,30 +98,7 @@ def generate_batch(
             logits, cache = network.step(*_next_rows(active, logits.device), cache)
 
 
-def _start(network: TextToSemantic, prompt: TextPrompt, noise: Noise) -> _Answer:
-    seen = torch.zeros(network.config.vocabulary, dtype=torch.bool, device=prompt.tokens.device)
-    seen[prompt.tokens] = True
-    return _Answer(noise, seen, len(prompt.tokens))
-
-
-def _next_rows(answers: Sequence[_Answer], device: torch.device) -> tuple[Tensor, Tensor]:
+def _next_rows(answers: Sequence[Draws], device: torch.device) -> tuple[Tensor, Tensor]:
     """The last token of each answer (b,) and its position (b,)."""
-    tokens = torch.tensor([answer.tokens[-1] for answer in answers], device=device)
-    return tokens, torch.tensor([answer.position - 1 for answer in answers], device=device)
-
-
-def _choose(logits: Tensor, answer: _Answer, settings: SamplingSettings, end: int) -> int | None:
-    """Draw the next token and note it, or None when the answer ends.
-
-    It ends when the end mark is drawn, and also when that is the likeliest after the penalty but another was drawn.
-    """
-    if len(answer.tokens) < FEWEST_TOKENS:
-        logits = logits[:end]
-    logits = penalise(logits, answer.seen[: len(logits)], settings.repetition_penalty)
-    token = draw(probabilities(logits, settings), answer.noise(len(logits)).to(logits.device))
-    if end in (token, int(torch.argmax(logits))):
-        return None
-    answer.tokens.append(token)
-    answer.seen[token] = True
-    answer.position += 1
-    return token
+    tokens, positions = zip(*(answer.last() for answer in answers), strict=True)
+    return torch.tensor(tokens, device=device), torch.tensor(positions, device=device)

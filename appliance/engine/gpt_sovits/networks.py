@@ -16,6 +16,8 @@ from torch import Tensor
 from appliance.contracts import JsonDict, VoiceAssets
 from appliance.engine.gpt_sovits import pairing
 from appliance.engine.gpt_sovits.bert import ChineseBert
+from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
+from appliance.engine.gpt_sovits.decoding import TorchDecoder
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet
 from appliance.engine.gpt_sovits.hubert import Hubert
 from appliance.engine.gpt_sovits.sovits import Synthesizer
@@ -25,7 +27,7 @@ from appliance.errors import Corrupt, Unavailable
 Network = TypeVar("Network")
 
 # How many of each role stay in memory; the least recently used goes first. Two s1 and s2 of official size are 1.2 GB.
-KEPT = {"s1": 2, "s2": 2, "hubert": 1, "bert": 1, "sv": 1}
+KEPT = {"s1": 2, "decoder": 2, "s2": 2, "hubert": 1, "bert": 1, "sv": 1}
 TITLES = {"s1": "s1 (text to semantic)", "s2": "s2 (SoVITS)", **pairing.TITLES}
 
 
@@ -39,6 +41,18 @@ class Networks:
     def s1(self, voice: VoiceAssets) -> TextToSemantic:
         """Raises Unavailable("model_file_missing"), Corrupt("voice_files_corrupt"); so do the others."""
         return self._get("s1", voice, TextToSemantic.from_tensors)
+
+    def decoder(self, voice: VoiceAssets) -> DecodeLoop:
+        """The loop that decodes with s1 for all its voices."""
+        path = voice.files.get("s1")
+        if path is None:
+            raise Unavailable("model_file_missing", role="s1", title=TITLES["s1"])
+        network = self.s1(voice)
+        with self._turn:
+            loop: DecodeLoop | None = self._shelf.pop(("decoder", path), None)
+            loop = loop or DecodeLoop({TorchDecoder.name: lambda: TorchDecoder(network)}, network.config)
+            self._keep("decoder", path, loop)
+        return loop
 
     def s2(self, voice: VoiceAssets) -> Synthesizer:
         return self._get("s2", voice, _make_s2)
@@ -64,11 +78,14 @@ class Networks:
             raise Unavailable("model_file_missing", role=role, title=TITLES[role])
         with self._turn:
             found: Network = self._shelf.pop((role, path), None) or _load(role, voice, make)
-            self._shelf[role, path] = found
-            same = [key for key in self._shelf if key[0] == role]
-            for key in same[: -KEPT[role]]:
-                del self._shelf[key]
+            self._keep(role, path, found)
         return found
+
+    def _keep(self, role: str, path: Path, network: Any) -> None:
+        self._shelf[role, path] = network
+        same = [key for key in self._shelf if key[0] == role]
+        for key in same[: -KEPT[role]]:
+            del self._shelf[key]
 
 
 def _make_s2(tensors: dict[str, Tensor], config: JsonDict) -> Synthesizer:

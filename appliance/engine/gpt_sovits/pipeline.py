@@ -112,7 +112,7 @@ class GptSovitsEngine(Engine):
             entries = share_readings(cut, task.lexicon)
             pieces = [reader.read(piece, task.language, own) for piece, own in zip(cut, entries, strict=True)]
         speaker = speaking.Speaker(
-            loaded.networks.s1(task.voice), loaded.networks.s2(task.voice), voice, task.speed, cancelled, clock
+            loaded.networks.decoder(task.voice), loaded.networks.s2(task.voice), voice, task.speed, cancelled, clock
         )
         noise = speaking.RequestNoise(task.seed)
         for number, piece in enumerate(pieces, start=1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -15,15 +14,16 @@ import torch
 from torch import Tensor
 
 from appliance.contracts import Samples
-from appliance.engine.gpt_sovits.generation import generate_tokens, most_tokens
+from appliance.engine.gpt_sovits.decode_loop import Answer, DecodeLoop, Question
+from appliance.engine.gpt_sovits.generation import MOST_TOKENS, most_tokens
 from appliance.engine.gpt_sovits.reading import Reading
 from appliance.engine.gpt_sovits.sampling import seeded_noise
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE
 from appliance.engine.gpt_sovits.streaming import Piece, StreamState, decode_next
-from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic
+from appliance.engine.gpt_sovits.t2s import TextPrompt
 from appliance.engine.gpt_sovits.voice import PreparedVoice
-from appliance.errors import Cancelled, Corrupt, InvalidInput
+from appliance.errors import Corrupt, InvalidInput
 from appliance.text.clauses import split_clauses
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.cutting import prepare_pieces
@@ -87,7 +87,7 @@ def _generator_seed(seed: int, which: int) -> int:
 class Speaker:
     """A voice that speaks one request."""
 
-    s1: TextToSemantic
+    s1: DecodeLoop
     s2: Synthesizer
     voice: PreparedVoice
     speed: float
@@ -99,44 +99,45 @@ class Speaker:
 
         Raises Cancelled("speech_cancelled"), Corrupt("sound_not_finite").
         """
-        made: list[int] = []
+        answer = self.s1.ask(self._question(reading, noise), self.cancelled)
+        try:
+            yield from self._voice(answer, reading, noise)
+        finally:
+            answer.close()
+
+    def _voice(self, answer: Answer, reading: Reading, noise: RequestNoise) -> Iterator[tuple[Samples, bool]]:
         hiss = torch.zeros(1, self.s2.config.inter_channels, 0)
         state: StreamState | None = None
-        for count, is_last in self._watch(self._tokens(reading, noise), made):
+        for count, is_last in self._parts(answer):
             with self.clock.time("sound"):
                 hiss = noise.grow(hiss, self.s2.frames(count, self.speed))
-                piece = Piece(_row(made)[None], reading.phones[None], self.voice.timbre, hiss, self.speed)
+                codes = torch.tensor([[answer.tokens[:count]]])
+                piece = Piece(codes, reading.phones[None], self.voice.timbre, hiss, self.speed)
                 if is_last and state is None:  # in one go, with the numbers of the official network at any speed
                     sound = self.s2.decode(*piece)
                 else:
                     sound, state = decode_next(self.s2, piece, state, is_last)
             yield self._finish(sound, is_last), is_last
 
-    def _tokens(self, reading: Reading, noise: RequestNoise) -> Iterator[int]:
+    def _question(self, reading: Reading, noise: RequestNoise) -> Question:
         prompt = TextPrompt(
             phones=torch.cat((self.voice.prompt.phones, reading.phones)),
             bert=torch.cat((self.voice.prompt.bert, reading.bert), dim=1),
             tokens=self.voice.tokens,
         )
-        most = most_tokens(len(reading.phones))
-        return generate_tokens(self.s1, prompt, noise.tokens, self.voice.settings.sampling, most)
+        return Question(prompt, noise.tokens, self.voice.settings.sampling, most_tokens(len(reading.phones)))
 
-    def _watch(self, tokens: Iterator[int], made: list[int]) -> Iterator[tuple[int, bool]]:
-        """Collect `tokens` in `made`; stop at every length that is worth voicing: (length, whether it is the last)."""
-        parts = itertools.chain(PARTS, itertools.repeat(PARTS[-1]))
-        due = next(parts) if self.voice.settings.is_streaming else math.inf
-        while True:
-            if self.cancelled.is_set():
-                raise Cancelled("speech_cancelled")
+    def _parts(self, answer: Answer) -> Iterator[tuple[int, bool]]:
+        """Every length that is worth voicing: (length, whether it is the last). Raises what `Answer.wait` raises."""
+        due = 0
+        for part in itertools.chain(PARTS, itertools.repeat(PARTS[-1])):
+            due = due + part if self.voice.settings.is_streaming else MOST_TOKENS
             with self.clock.time("tokens"):
-                token = next(tokens, None)
-            if token is None:
-                yield len(made), True
+                has_more = answer.wait(due + 1)  # one more tells that these are not the last
+            if not has_more:
+                yield len(answer.tokens), True
                 return
-            if len(made) >= due:  # known only now: not the last
-                yield len(made), False
-                due = len(made) + next(parts)
-            made.append(token)
+            yield due, False
 
     def _finish(self, sound: Tensor, is_last: bool) -> Samples:
         samples = sound[0, 0].numpy()
@@ -144,7 +145,3 @@ class Speaker:
             raise Corrupt("sound_not_finite", samples=len(samples))
         pause = int(self.voice.settings.interval_s * SAMPLE_RATE) if is_last else 0
         return np.pad(samples, (0, pause))
-
-
-def _row(tokens: list[int]) -> Tensor:
-    return torch.tensor([tokens])  # (1, y)

@@ -1,0 +1,146 @@
+"""s1 on backends: one session reads prompts, another one makes steps on keys and values that grow in place.
+
+All answers live in one reserve of memory with a slot for each. Memory of a slot is taken page by page as rows are
+written, and given back when its answer ends, so that nothing of it is left. Neighbouring slots are stepped together;
+a slot between them whose answer pauses is computed along and keeps what it has.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from appliance.contracts import Session
+from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row
+from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemanticConfig
+from appliance.errors import Busy, TooLarge
+
+SLOTS = 8  # answers under way at once
+ROWS = 2048  # of phones and speech tokens, that one answer can have: 80 seconds of speech
+BLOCKED = -1e9  # added to the score of a column that a row must not look at
+KINDS = ("keys", "values")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Reserve:
+    """Keys and values of all slots: by kind and layer (SLOTS, h, ROWS, d / h) float32, in memory that is taken when it
+    is written. For official sizes 4 MB at most per slot, kind and layer.
+    """
+
+    def __init__(self, config: TextToSemanticConfig) -> None:
+        shape = (SLOTS, config.heads, ROWS, config.width // config.heads)
+        self._block = int(np.prod(shape[1:])) * 4  # bytes, whole pages
+        self._tables = config.layers * len(KINDS)
+        size = self._tables * SLOTS * self._block
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory.madvise(mmap.MADV_NOHUGEPAGE)  # a large page would take the memory of rows that may never come
+        whole = np.frombuffer(self._memory, np.float32).reshape(self._tables, *shape)
+        self.arrays: Arrays = {
+            f"{kind}_{layer}": whole[layer * len(KINDS) + index]
+            for layer in range(config.layers)
+            for index, kind in enumerate(KINDS)
+        }
+
+    def store(self, slot: int, read: Arrays) -> int:
+        """Put the keys and values (1, h, n, d / h) of a prompt into a slot; returns n."""
+        count = 0
+        for name, table in self.arrays.items():
+            rows = read[name]
+            count = rows.shape[2]
+            table[slot, :, :count] = rows[0]
+        return count
+
+    def free(self, slot: int) -> None:
+        """Give the memory of a slot back; reading it gives zeros."""
+        for table in range(self._tables):
+            self._memory.madvise(mmap.MADV_DONTNEED, (table * SLOTS + slot) * self._block, self._block)
+
+
+class SessionDecoder(Decoder):
+    """`prefill` and `step` are sessions of the graphs in `decoder_graphs`."""
+
+    places = SLOTS
+
+    def __init__(self, name: str, config: TextToSemanticConfig, prefill: Session, step: Session) -> None:
+        self.name = name
+        self._prefill, self._step = prefill, step
+        self._reserve = Reserve(config)
+        self._slots: list[Place | None] = [None] * SLOTS
+        self._calls: dict[tuple[int, int], tuple[Callable[[], None], NDArray[np.int32]]] = {}
+        self._tokens, self._positions = np.zeros((SLOTS, 1), np.int64), np.zeros((SLOTS, 1), np.int64)
+        self._rows = np.zeros(SLOTS, np.int32)
+        self._logits = np.zeros((SLOTS, 1, config.vocabulary), np.float32)
+
+    def begin(self, prompt: TextPrompt, more: int) -> tuple[Tensor, Place]:
+        """Raises TooLarge("clause_too_long") for more than ROWS, Busy("box_busy") when no slot is free."""
+        rows = len(prompt.phones) + len(prompt.tokens) + more
+        if rows > ROWS:
+            raise TooLarge("clause_too_long", rows=rows, limit=ROWS)
+        number = next((index for index, slot in enumerate(self._slots) if slot is None), None)
+        if number is None:
+            raise Busy("box_busy", scope="box", active=SLOTS, retry_after_s=1)
+        read = self._prefill.run(prompt_feeds(prompt))
+        self._slots[number] = slot = Place(number, self._reserve.store(number, read))
+        self._rows[number] = slot.rows
+        return torch.from_numpy(read["logits"].reshape(-1).copy()), slot
+
+    def step(self, rows: Sequence[Row]) -> Tensor:
+        slots = [row.place for row in rows]
+        for slot, row in zip(slots, rows, strict=True):
+            self._tokens[slot.number], self._positions[slot.number] = row.token, row.position
+        first, last = min(slot.number for slot in slots), max(slot.number for slot in slots) + 1
+        call, total = self._calls.get((first, last)) or self._bind(first, last)
+        total[...] = self._rows[first:last].max() + 1
+        call()
+        for slot in slots:
+            slot.rows += 1
+            self._rows[slot.number] = slot.rows
+        return torch.from_numpy(self._logits[[slot.number for slot in slots], 0])  # (b, v), a copy
+
+    def end(self, place: Place) -> None:
+        if self._slots[place.number] is not place:
+            return
+        self._slots[place.number] = None
+        for values in (self._rows, self._tokens, self._positions, self._logits):
+            values[place.number] = 0
+        self._reserve.free(place.number)
+
+    def close(self) -> None:
+        self._calls.clear()
+        self._prefill.close()
+        self._step.close()
+
+    def _bind(self, first: int, last: int) -> tuple[Callable[[], None], NDArray[np.int32]]:
+        """The call that steps the slots first … last - 1."""
+        total = np.zeros((), np.int32)
+        arrays: Arrays = {
+            "tokens": self._tokens[first:last],
+            "positions": self._positions[first:last],
+            "rows": self._rows[first:last],
+            "total": total,
+            "logits": self._logits[first:last],
+        }
+        for name, table in self._reserve.arrays.items():
+            arrays[name] = arrays[f"grown_{name}"] = table[first:last]
+        self._calls[first, last] = found = (self._step.bind(arrays), total)
+        return found
+
+
+def prompt_feeds(prompt: TextPrompt) -> Arrays:
+    """What the graph "prefill" takes for one prompt."""
+    phones, rows = len(prompt.phones), len(prompt.phones) + len(prompt.tokens)
+    row, column = np.arange(rows)[:, None], np.arange(rows)[None, :]
+    allowed = (column < phones) | ((row >= phones) & (column <= row))
+    return {
+        "phones": prompt.phones.numpy()[None],
+        "bert": np.ascontiguousarray(prompt.bert.numpy().T)[None],
+        "tokens": prompt.tokens.numpy()[None],
+        "mask": np.where(allowed, 0.0, BLOCKED).astype(np.float32)[None, None],
+    }
