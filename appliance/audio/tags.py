@@ -45,8 +45,8 @@ def read_tags(data: bytes) -> dict[str, str]:
     try:
         if data[:4] in (b"RIFF", b"RF64"):
             return _read_riff(data)
-        if data[:3] == b"ID3":
-            return _read_id3(data)
+        if data[:3] == b"ID3":  # before MP3 and ADTS; some put one before FLAC too
+            return read_tags(data[10 + _from_synchsafe(data[6:10]) :]) | _read_id3(data)
         if data[:4] == b"fLaC":
             return _read_flac(data)
         if data[:4] == b"OggS":

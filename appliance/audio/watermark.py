@@ -31,7 +31,10 @@ FIRST_BIN, BINS = 14, 120  # centres (k + 1/2) * 25 Hz: 362 .. 3337 Hz
 PERIOD = 100  # frames
 FIXED_BINS = np.arange(2, BINS, 6)  # follow the pattern that is the same for every payload
 FREE_BINS = np.setdiff1d(np.arange(BINS), FIXED_BINS)
-STRENGTH = 0.14  # amplitude of the mark over the smoothed amplitude of the sound
+STRENGTH = 0.14  # amplitude of the mark over the smoothed amplitude of the sound, where that is USUAL
+USUAL = 0.02  # smoothed coefficients of loud speech at -18 LUFS
+EXPONENT = 0.7
+MOST = 0.35  # of the amplitude of the sound, however quiet that is
 FLOOR = 1e-4  # where the smoothed coefficients of a sound (full scale 1.0) are smaller, nothing is added
 ENVELOPE_BINS = 5  # half width of the smoothing over frequency
 
@@ -121,6 +124,11 @@ def _envelope(coefficients: Complex) -> Array:
 # ---------------------------------------------------------------- embedding
 
 
+def _mark_amplitude(envelope: Array) -> Array:
+    """How loud the mark is in each cell: weaker parts of speech hide, and carry, relatively more than strong ones."""
+    return np.minimum(STRENGTH * envelope**EXPONENT * USUAL ** (1 - EXPONENT), MOST * envelope)
+
+
 class WatermarkEmbedder:
     """Marks one stream. `embed` chunk by chunk, `finish` once; the joined answers are as long as what went in.
 
@@ -159,7 +167,7 @@ class WatermarkEmbedder:
         amplitude = _envelope(coefficients)
         amplitude[amplitude < FLOOR] = 0.0
         chips = self._chips[(self._frame + np.arange(count)) % PERIOD]
-        pieces = _unlapped(STRENGTH * amplitude * chips, hop)
+        pieces = _unlapped(_mark_amplitude(amplitude) * chips, hop)
         mark = pieces[:, :hop]
         mark[0] += self._tail
         mark[1:] += pieces[:-1, hop:]

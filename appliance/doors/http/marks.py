@@ -1,0 +1,39 @@
+"""`/v1/detect`: what a sound says about where it came from. Open to everybody: a detector that nobody may use is none."""
+
+from __future__ import annotations
+
+import contextlib
+
+from aiohttp import web
+
+from appliance.doors.http.access import authenticate
+from appliance.doors.http.answers import answer_json
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import DetectAsked, DetectionTold
+from appliance.doors.http.services import services_of
+from appliance.doors.http.uploads import receive_upload
+from appliance.errors import Forbidden, NotAuthenticated
+
+
+async def detect(request: web.Request) -> web.Response:
+    """`POST /v1/detect`: multipart with a part `file`, or the bare bytes. Nothing is kept."""
+    services, tenant = services_of(request), None
+    with contextlib.suppress(NotAuthenticated, Forbidden):  # strangers are told about the marks, not about the log
+        tenant = authenticate(request, ROUTES[0], services).tenant
+    async with receive_upload(request, DetectAsked) as upload:
+        return answer_json(await services.marks.detect(upload.path, tenant))
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/detect",
+        detect,
+        "What a sound file says about where it came from",
+        "marks",
+        (Answer(200, "watermark, metadata, signed provenance", DetectionTold),),
+        query=DetectAsked,
+        body=Body(content_types=("multipart/form-data", "audio/*", "application/octet-stream")),
+        is_public=True,
+    ),
+)
