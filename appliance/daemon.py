@@ -24,6 +24,7 @@ from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
 from appliance.errors import VoicedError
 from appliance.jobs.runner import JobRunner
+from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.security.audit import append_entry, open_audit
@@ -87,9 +88,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(pool.stop)
         lexicon = LexiconStore(db, plugins.frontends)
         name = settings.discovery.name or socket.gethostname()
-        marks = MarksStage(
-            BoxMarks(device_key.derive("watermark"), name), audit, settings.marks, settings.speech.target_lufs
-        )
+        watermark_key = device_key.derive("watermark")
+        marks = MarksStage(BoxMarks(watermark_key, name), audit, settings.marks, settings.speech.target_lufs)
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         jobs = JobRunner(db, registry, recordings, blobs, settings)
@@ -116,6 +116,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             pool=pool,
             plugins=plugins,
             audit=audit,
+            marks=MarksDesk(DeskRooms(db, audit, pool), watermark_key, state.keys, name),
             device_key=device_key,
         )
         url = await stack.enter_async_context(serve_http(services))

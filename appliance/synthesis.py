@@ -24,7 +24,7 @@ from appliance.audio.loudness import gain_between, integrated_lufs, limit
 from appliance.audio.tags import Tags
 from appliance.contracts import Audio, AudioChunk, JsonDict, Pronunciation, Samples, SpeakTask, VoiceAssets
 from appliance.errors import Busy, DeadlineExceeded, Forbidden, InvalidInput, TooLarge, Unavailable
-from appliance.marks.stage import MarksStage, Spoken
+from appliance.marks.stage import MarksStage, Spoken, mark_id
 from appliance.settings import SpeechSettings
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.lexicon import check_symbols, count_word, find_overrides
@@ -67,6 +67,7 @@ class Speech:
     chunks: AsyncIterator[Audio]
     timings: dict[str, float] = field(default_factory=dict)  # ms per stage, summed; complete at the end
     tags: Tags = field(default_factory=dict)  # fields for the metadata of the file
+    mark: str = ""  # the watermark, ten hex digits
     label_s: float = 0.0  # how much later than the first sample the words begin
 
 
@@ -154,6 +155,7 @@ class Synthesis:
             chunks=_Admitted(self, request.client, marks.apply(self._deliver(plan, timings))),
             timings=timings,
             tags=marks.tags,
+            mark=mark_id(marks.payload),
             label_s=marks.label_s,
         )
 

@@ -77,12 +77,13 @@ def read_provenance(data: bytes, format: str, anchors: str) -> JsonDict | None:
         return None
     manifest = told["manifests"].get(told.get("active_manifest"), {})
     signature = manifest.get("signature_info", {})
+    assertions = manifest.get("assertions", ())
     return {
         "state": str(told.get("validation_state", "invalid")).lower(),
         "signer": signature.get("common_name"),
         "issuer": signature.get("issuer"),
-        "generated": any(_is_generated(assertion) for assertion in manifest.get("assertions", ())),
-        "facts": next((a["data"] for a in manifest.get("assertions", ()) if a["label"] == "org.voiced.rendition"), None),
+        "generated": any(_is_generated(assertion) for assertion in assertions),
+        "facts": next((one["data"] for one in assertions if one["label"] == "org.voiced.rendition"), None),
     }
 
 

@@ -34,7 +34,7 @@ def detect(terminal: Terminal) -> int:
 
 
 def _ask(terminal: Terminal, path: Path) -> JsonDict:
-    answer: JsonDict = terminal.client.post_file("/v1/detect", path)
+    answer: JsonDict = terminal.client.upload("/v1/detect", path, {})
     return answer
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.audio.encoding import encode_audio, pcm16
+from appliance.audio.files import read_audio, to_mono
 from appliance.audio.provenance import Credential, sign_file
-from appliance.contracts import JsonDict
+from appliance.audio.watermark import embed_watermark
+from appliance.contracts import Audio, JsonDict
 from appliance.database import Database
 from appliance.errors import VoicedError
+from appliance.events import Event
+from appliance.marks.stage import aigc_tags, mark_id, payload_of
 from appliance.security.audit import AuditLog
 from appliance.security.content_credential import open_content_credential, read_authority
 from appliance.workers import WorkerPool
@@ -43,6 +50,26 @@ class MarksDesk:
             self._credential = await asyncio.to_thread(open_content_credential, self._folder, self._name)
         return await asyncio.to_thread(sign_file, data, format, self._credential, facts)
 
+    async def mark_file(self, path: Path, tenant: str) -> bytes:
+        """A generated sound that was filed without marks, as a WAV with watermark and metadata.
+
+        Raises what reading the file raises.
+        """
+        marked, mark, digest = await asyncio.to_thread(self._mark, path, tenant)
+        event = Event(tenant, "speech.sample", subject=mark, output_digest=digest)
+        self._rooms.audit.note(event)
+        return marked
+
+    def _mark(self, path: Path, tenant: str) -> tuple[bytes, str, str]:
+        """The file, its mark, and the digest of its samples."""
+        data = path.read_bytes()
+        decoded = read_audio(data)
+        payload = payload_of(tenant, hashlib.sha256(data).hexdigest())
+        audio = embed_watermark(Audio(to_mono(decoded.samples), decoded.sample_rate), self._key, payload)
+        digest = hashlib.sha256(pcm16(audio.samples)).hexdigest()
+        tags = aigc_tags(self._name, payload)
+        return encode_audio(audio.samples, audio.sample_rate, "wav", tags), mark_id(payload), digest
+
     async def detect(self, path: Path, tenant: str | None) -> JsonDict:
         """What a file says: `is_marked`, `is_from_this_box`, and each mark that was found.
 
@@ -61,10 +88,8 @@ class MarksDesk:
     async def _entries(self, mark: str, tenant: str | None) -> list[JsonDict]:
         if tenant is None:
             return []
-        try:
+        with contextlib.suppress(VoicedError):  # the disk refuses: what was written before is still found
             await self._rooms.audit.flush()  # speech of the last half second may still wait
-        except VoicedError:
-            pass  # the disk refuses: what was written before is still found
         return await self._rooms.db.read(lambda db: _find(db, mark, tenant))
 
 

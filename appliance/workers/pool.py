@@ -94,6 +94,12 @@ class WorkerPool:
         done = await self._listen({"op": "transcribe", "path": str(path), "language": language})
         return transcript_from_json(done["transcript"])
 
+    async def detect(self, path: Path, key: bytes, anchors: str) -> JsonDict:
+        """What marks a sound file carries; see `audio.detection.detect_file`. Raises what reading it raised."""
+        order = {"op": "detect", "path": str(path), "key": key.hex(), "anchors": anchors}
+        found: JsonDict = (await self._listen(order))["found"]
+        return found
+
     async def _listen(self, order: JsonDict) -> JsonDict:
         ticket = await self._listeners.submit(order, 0, LISTEN_DEADLINE_S)
         try:

@@ -95,6 +95,12 @@ class WorkerProcess:
         report = check_file(Path(order["path"]), self._spec.intake)
         self._send({"event": "done", "task": order["task"], "report": report_as_json(report)})
 
+    def _do_detect(self, order: JsonDict, cancelled: threading.Event) -> None:
+        from appliance.audio.detection import detect_file
+
+        found = detect_file(Path(order["path"]), bytes.fromhex(order["key"]), order["anchors"])
+        self._send({"event": "done", "task": order["task"], "found": found})
+
     def _do_transcribe(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.files import read_audio, to_mono
         from appliance.contracts import Audio

@@ -18,6 +18,7 @@ from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
 from appliance.jobs.runner import JobRunner
+from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import load_plugins
 from appliance.security.audit import append_entry, open_audit
@@ -95,6 +96,7 @@ async def open_box(state_dir: Path, **settings: object):
             pool=pool,
             plugins=plugins,
             audit=audit,
+            marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,
         )
         url = await stack.enter_async_context(serve_http(services))

@@ -48,7 +48,8 @@ async def test_every_route_is_described_with_its_answers_and_every_reference_lea
 
 async def test_parameters_of_tts_are_those_that_are_read(box):
     names = {one["name"] for one in (await document_of(box))["paths"]["/tts"]["get"]["parameters"]}
-    assert names == {"speaker", "text", "lang", "format", "speed", "version", "stream", "seed", "priority"}
+    read = {"speaker", "text", "lang", "format", "speed", "version", "stream", "seed", "priority", "provenance"}
+    assert names == read
     for name in names - {"speaker", "text"}:
         async with box.client.get("/tts", params={"speaker": "sine-440", "text": TEXT, name: "\x01"}) as answer:
             assert answer.status == 422  # each is looked at

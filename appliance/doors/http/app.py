@@ -17,6 +17,7 @@ from appliance.doors.http import (
     announce,
     jobs,
     lexicon,
+    marks,
     middleware,
     openai,
     openapi,
@@ -56,6 +57,7 @@ BUILT_IN: tuple[Route, ...] = (
     *jobs.ROUTES,
     *announce.ROUTES,
     *admin.ROUTES,
+    *marks.ROUTES,
     *openapi.ROUTES,
 )
 

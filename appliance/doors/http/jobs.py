@@ -12,6 +12,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, encode_json
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.marks import answer_marked
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import CurvesTold, JobAsked, JobsTold, JobTold, PageQuery, SamplesTold
@@ -82,11 +83,11 @@ async def job_samples(request: web.Request) -> web.Response:
     return answer_page(rows, None)
 
 
-async def job_sample(request: web.Request) -> web.FileResponse:
+async def job_sample(request: web.Request) -> web.Response:
     """`GET /v1/jobs/{job}/samples/{sample}`: one of them."""
     jobs, match = services_of(request).jobs, request.match_info
     path = await jobs.sample(principal_of(request).tenant, match["job"], match["sample"])
-    return web.FileResponse(path, headers={"Content-Type": "audio/wav", "X-AI-Generated": "true"})
+    return await answer_marked(request, path)
 
 
 async def watch_job(request: web.Request) -> web.StreamResponse:

@@ -1,12 +1,13 @@
-"""`/v1/detect`: what a sound says about where it came from. Open to everybody: a detector that nobody may use is none."""
+"""`/v1/detect`: what a sound says about where it came from. Open to all: a detector that none may use is none."""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from aiohttp import web
 
-from appliance.doors.http.access import authenticate
+from appliance.doors.http.access import authenticate, principal_of
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import DetectAsked, DetectionTold
@@ -22,6 +23,12 @@ async def detect(request: web.Request) -> web.Response:
         tenant = authenticate(request, ROUTES[0], services).tenant
     async with receive_upload(request, DetectAsked) as upload:
         return answer_json(await services.marks.detect(upload.path, tenant))
+
+
+async def answer_marked(request: web.Request, path: Path) -> web.Response:
+    """A generated sound filed without marks (samples of a training, an examination), marked as it leaves."""
+    body = await services_of(request).marks.mark_file(path, principal_of(request).tenant)
+    return web.Response(body=body, headers={"Content-Type": "audio/wav", "X-AI-Generated": "true"})
 
 
 ROUTES = (

@@ -46,6 +46,7 @@ def _page(path: str, name: str, summary: str, content_type: str, is_documented: 
 
 ROUTES = (
     _page("/", "index.html", "The console", "text/html", is_documented=True),
+    _page("/detect", "detect.html", "The detector: was this sound made here?", "text/html", is_documented=True),
     _page("/docs", "docs.html", "This API, to be browsed", "text/html", is_documented=True),
     *(
         _page(f"/console/{name}", name, name, CONTENT_TYPES[name.rpartition(".")[2]])
@@ -57,6 +58,7 @@ ROUTES = (
             "recorder.js",
             "capture.js",
             "words.js",
+            "detect.js",
             "docs.css",
             "docs.js",
             "icon.svg",

@@ -72,6 +72,7 @@ class MannerAsked(Asked):
     version: int | None = Field(None, ge=1, description="a version of the voice; default: the one its alias names")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="same seed, same audio")
     priority: int = Field(0, ge=0, le=9, description="higher is served first")
+    provenance: bool = Field(False, description="sign the file (C2PA); wav, mp3 and flac, whole answers only")
 
 
 class SpeechAsked(MannerAsked):
@@ -557,3 +558,22 @@ class ProblemTold(Told):
 
 class OpenAiErrorTold(Told):
     error: dict[str, Any]
+
+
+# ---------------------------------------------------------------- marks
+
+
+class DetectAsked(Asked):
+    filename: str = Field("", max_length=200, description="kept nowhere")
+
+
+class DetectionTold(Told):
+    """Each mark is an object, or null when it was not found."""
+
+    is_marked: bool
+    is_from_this_box: bool
+    watermark: dict[str, Any] | None
+    aigc: dict[str, Any] | None
+    provenance: dict[str, Any] | None
+    duration_s: float
+    searched_s: float

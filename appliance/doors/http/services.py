@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.assembly import VoiceAssembly
     from appliance.database import Database
     from appliance.jobs.runner import JobRunner
+    from appliance.marks.desk import MarksDesk
     from appliance.plugin_manager import Plugins
     from appliance.security.audit import AuditLog
     from appliance.security.signing import DeviceKey
@@ -61,6 +62,7 @@ class Services:
     pool: WorkerPool
     plugins: Plugins
     audit: AuditLog
+    marks: MarksDesk
     device_key: DeviceKey
 
 

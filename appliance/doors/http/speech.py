@@ -13,7 +13,7 @@ from aiohttp import web
 
 from appliance.audio.encoding import CONTENT_TYPES, StreamEncoder, wav_header
 from appliance.contracts import Audio
-from appliance.doors.http.services import METRICS
+from appliance.doors.http.services import METRICS, services_of
 from appliance.errors import Unavailable, VoicedError
 from appliance.synthesis import Speech
 
@@ -30,6 +30,7 @@ class Delivery:
     is_streamed: bool
     door: str  # for the figures
     started: float  # perf_counter when the request was read
+    is_signed: bool = False  # with provenance (C2PA); whole answers only
 
 
 async def send_speech(request: web.Request, speech: Speech, delivery: Delivery) -> web.StreamResponse:
@@ -47,7 +48,15 @@ async def _send_whole(request: web.Request, speech: Speech, delivery: Delivery) 
             parts.append(piece)
     if is_wav:
         parts.insert(0, wav_header(speech.sample_rate, sum(map(len, parts)) // 2, speech.tags))
-    return web.Response(body=b"".join(parts), headers=speech_headers(speech, delivery.format))
+    body = b"".join(parts)
+    if delivery.is_signed:
+        body = await services_of(request).marks.sign(body, delivery.format, provenance_facts(speech))
+    return web.Response(body=body, headers=speech_headers(speech, delivery.format))
+
+
+def provenance_facts(speech: Speech) -> dict[str, str]:
+    """What the signed manifest of a spoken file says about it."""
+    return {"rendition": speech.rendition, "voice": speech.voice.spec, "mark": speech.mark}
 
 
 async def _send_as_made(request: web.Request, speech: Speech, delivery: Delivery) -> web.StreamResponse:

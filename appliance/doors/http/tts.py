@@ -6,6 +6,7 @@ from time import perf_counter
 
 from aiohttp import web
 
+from appliance.audio.provenance import MEDIA_TYPES
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.events import send_events
@@ -13,6 +14,7 @@ from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
 from appliance.doors.http.schemas import SpeechAsked
 from appliance.doors.http.services import services_of
 from appliance.doors.http.speech import Delivery, send_speech
+from appliance.errors import InvalidInput
 from appliance.synthesis import SpeechRequest
 
 FORM = "application/x-www-form-urlencoded"
@@ -29,6 +31,9 @@ async def post_tts(request: web.Request) -> web.StreamResponse:
 
 
 async def _speak(request: web.Request, asked: SpeechAsked, started: float) -> web.StreamResponse:
+    is_signed = asked.provenance
+    if is_signed and (asked.format not in MEDIA_TYPES or asked.stream in (True, "sse")):
+        raise InvalidInput("provenance_format", format=asked.format, known=", ".join(MEDIA_TYPES))
     speech = await services_of(request).synthesis.open(
         SpeechRequest(
             tenant=principal_of(request).tenant,
@@ -42,7 +47,7 @@ async def _speak(request: web.Request, asked: SpeechAsked, started: float) -> we
             client=principal_of(request).client,
         )
     )
-    delivery = Delivery(asked.format, asked.stream is not False, "tts", started)
+    delivery = Delivery(asked.format, asked.stream is not False and not is_signed, "tts", started, is_signed)
     if asked.stream == "sse":
         return await send_events(request, speech, delivery, len(asked.text))
     return await send_speech(request, speech, delivery)

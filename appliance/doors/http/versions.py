@@ -14,6 +14,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, as_json
 from appliance.doors.http.bodies import read_record
+from appliance.doors.http.marks import answer_marked
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
 from appliance.doors.http.schemas import (
@@ -72,7 +73,7 @@ async def _say(request: web.Request, asked: CompareAsked, spec: str) -> JsonDict
     speech = await services_of(request).synthesis.open(order)
     delivery = Delivery("wav", False, "compare", started)
     pcm = b"".join([piece async for piece in encode(request, speech, delivery, "pcm", True)])
-    wav = wav_header(speech.sample_rate, len(pcm) // 2) + pcm
+    wav = wav_header(speech.sample_rate, len(pcm) // 2, speech.tags) + pcm
     return {
         "voice": speech.voice.spec,
         "rendition": speech.rendition,
@@ -105,7 +106,10 @@ async def get_evidence(request: web.Request) -> web.StreamResponse:
     if digest is None:
         raise NotFound("examination_file_not_found", voice=version.spec, file=request.match_info["file"][:80])
     path = await asyncio.to_thread(services_of(request).recordings.blobs.path, digest)
-    kind = EVIDENCE_TYPES["png" if request.match_info["file"].startswith("picture:") else "wav"]
+    name = request.match_info["file"]
+    if not name.startswith(("picture:", "real:")):
+        return await answer_marked(request, path)
+    kind = EVIDENCE_TYPES["png" if name.startswith("picture:") else "wav"]
     headers = {"Content-Type": kind, "Cache-Control": "private, max-age=31536000, immutable"}
     return web.FileResponse(path, headers=headers)
 
