@@ -223,6 +223,38 @@ _JOB_COLUMNS = """tenant, id, kind, state, stage, fraction, eta_s, metrics, spec
     created_at, started_at, finished_at, changed_at"""
 
 
+_DELIVERIES = """
+CREATE TABLE deliveries (
+    tenant TEXT NOT NULL, announcement TEXT NOT NULL, zone TEXT NOT NULL,
+    priority INTEGER NOT NULL, place INTEGER NOT NULL,  -- the order in which messages came
+    state TEXT NOT NULL CHECK (state IN ('queued', 'playing', 'done', 'failed', 'cancelled', 'expired')),
+    reason TEXT NOT NULL DEFAULT '', repeated INTEGER NOT NULL DEFAULT 0, preempted INTEGER NOT NULL DEFAULT 0,
+    position_s REAL NOT NULL DEFAULT 0, started_at TEXT, finished_at TEXT,
+    PRIMARY KEY (tenant, announcement, zone),
+    FOREIGN KEY (tenant, announcement) REFERENCES announcements (tenant, id)
+) STRICT"""
+
+_ZONES = (
+    _DELIVERIES,
+    """INSERT INTO deliveries
+    (tenant, announcement, zone, priority, place, state, reason, repeated, started_at, finished_at)
+    SELECT tenant, id, zone, priority, rowid, CASE state WHEN 'rendering' THEN 'queued' ELSE state END, reason,
+    repeated, started_at, finished_at FROM announcements""",
+    "ALTER TABLE announcements ADD COLUMN repeats INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE announcements ADD COLUMN pause_s REAL NOT NULL DEFAULT 2",
+    "ALTER TABLE announcements ADD COLUMN key TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE announcements ADD COLUMN interrupted TEXT NOT NULL DEFAULT 'restart'",
+    "CREATE INDEX deliveries_by_turn ON deliveries (zone, state, priority DESC, place)",
+    "CREATE INDEX deliveries_by_state ON deliveries (state)",
+    "CREATE INDEX announcements_by_key ON announcements (tenant, key, state) WHERE key <> ''",
+    # sounds that were made already: a sentence that is said again need not be made again
+    """CREATE TABLE spoken (
+        tenant TEXT NOT NULL, rendition TEXT NOT NULL, audio TEXT NOT NULL, duration_s REAL NOT NULL,
+        made_at TEXT NOT NULL, PRIMARY KEY (tenant, rendition)
+    ) STRICT""",
+)
+
+
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
     return (
@@ -283,4 +315,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(8, "audit", _run(_AUDIT, _AUDIT_HEAD, _AUDIT_CHECKPOINTS, *_AUDIT_RULES)),
     Migration(9, "collecting", _run(*_COLLECTING)),
     Migration(10, "jobs that pause", _run(*_PAUSING)),
+    Migration(11, "zones", _run(*_ZONES)),
 )

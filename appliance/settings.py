@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -125,13 +125,44 @@ class DiscoverySettings(Slice):
     name: str = ""  # shown on the LAN; empty: host name
 
 
+TIMES = (
+    r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"  # "22:00-07:00": over midnight where it ends before it begins
+)
+Times = Annotated[str, Field(pattern=TIMES)]
+
+
+class ZoneSettings(Slice):
+    """One named output of the box."""
+
+    devices: tuple[str, ...] = Field(("",), min_length=1)  # in order of preference; "": the default of the system
+    channels: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()  # of the device, from 1; empty: all
+    volume: float = Field(0.8, ge=0, le=1)
+    delay_ms: float = Field(0.0, ge=0, le=2_000)
+    quiet_hours: tuple[Times, ...] = ()  # only emergencies are heard then
+    volume_by_time: dict[Times, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+
+
 class LoudspeakerSettings(Slice):
     enabled: bool = True
-    device: str = ""  # sounddevice name or index; empty: default
+    device: str = ""  # sounddevice name or index; empty: default. Of the zone "main", where no zones are named
     sample_rate: int = 48_000
-    volume: float = Field(0.8, ge=0, le=1)
+    volume: float = Field(0.8, ge=0, le=1)  # of the zone "main", where no zones are named
     chime: bool = True
     max_queue: int = Field(100, ge=1)
+    zones: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")], ZoneSettings] = Field(
+        default_factory=dict, max_length=32
+    )
+    time_zone: str = ""  # IANA name ("Asia/Shanghai") of quiet hours and schedules; empty: the machine's own
+    target_lufs: float | None = Field(-18.0, ge=-40, le=-8)  # of every message; None: as it comes
+    preempts: tuple[Literal["normal", "urgent", "emergency"], ...] = ("urgent", "emergency")  # interrupt what is lesser
+    duck_db: float = Field(-18.0, ge=-80, le=0)  # music under speech
+    music_dir: Path | None = None  # None: <state_dir>/music
+    media_role: str = "announce"  # hint for PulseAudio and PipeWire
+
+    @property
+    def named_zones(self) -> dict[str, ZoneSettings]:
+        """The zones of the box: those of the settings, else one, `main`."""
+        return dict(self.zones) or {"main": ZoneSettings(devices=(self.device,), volume=self.volume)}
 
 
 class PluginSettings(Slice):

@@ -1,30 +1,39 @@
-"""The announcer: what is said aloud, in which order, exactly once.
+"""The announcer: what is said aloud, in which zones, in which order, exactly once.
 
 One task, the conductor, looks at the queue whenever something changed: it lets go of messages that grew too old, has
-the next ones rendered ahead, and plays the first. A message is claimed on disk before it is heard and settled after, so
-a crash in between repeats it at most once, marked `repeated`. Without a sound device messages wait until they are too
-old.
+the next ones of every zone rendered ahead, and gives each zone its turn. Without a sound device messages wait until
+they are too old.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from appliance.announcer.hours import Clock, find_time_zone
 from appliance.announcer.ledger import Ledger
-from appliance.announcer.loudspeaker import Loudspeaker, Played, Supervision
-from appliance.announcer.queue import AnnouncementQueue
-from appliance.announcer.records import PRIORITIES, Announcement, NewAnnouncement, State
-from appliance.announcer.rendering import RenderAhead, SpeechMaker, speech_request
-from appliance.contracts import Audio, JsonDict
+from appliance.announcer.loudspeaker import Loudspeaker, Outlet
+from appliance.announcer.player_link import Supervision
+from appliance.announcer.queue import AnnouncementQueue, Turn
+from appliance.announcer.records import (
+    MAX_REPEATS,
+    PRIORITIES,
+    Announcement,
+    Interrupted,
+    NewAnnouncement,
+    State,
+)
+from appliance.announcer.rendering import AHEAD, RenderAhead, RenderingRooms, SpeechMaker, speech_request
+from appliance.announcer.zone import Desk, Zone
+from appliance.contracts import JsonDict
 from appliance.database import Database, utc_now
-from appliance.errors import Busy, InvalidInput, StorageFull, Unavailable, VoicedError
+from appliance.errors import Busy, InvalidInput, NotFound, Unavailable, VoicedError
 from appliance.paging import Page
-from appliance.settings import LoudspeakerSettings
+from appliance.settings import LoudspeakerSettings, ZoneSettings
 from appliance.text.cleaning import clean_text
 from appliance.voices.blobs import BlobStore
 from appliance.voices.records import clean_name
@@ -33,20 +42,23 @@ log = logging.getLogger(__name__)
 
 
 MAX_AGE_S = 7 * 86_400.0
-LOST_TAIL_S = 0.25  # a player lost this close to the end has said it all
+MAX_PAUSE_S = 60.0
+LOOK_AT_CLOCK_S = 20.0  # quiet hours and volumes begin at most this much late
+
+OutletMaker = Callable[[ZoneSettings, Callable[[], None]], Outlet]
 
 
-@dataclass
-class _Current:
-    """The message that is being played."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What is around the announcer: patience, the time, and where its sound goes."""
 
-    row: Announcement
-    task: asyncio.Task[None]
-    is_stopped: bool = False  # somebody asked for silence
+    supervision: Supervision = field(default_factory=Supervision)
+    clock: Clock = field(default_factory=Clock)
+    make_outlet: OutletMaker | None = None  # None: a loudspeaker of this box for every zone
 
 
 class Announcer:
-    """The queue, the rendering ahead and the loudspeaker together. Use as an async context manager."""
+    """The queue, the rendering ahead and the zones together. Use as an async context manager."""
 
     def __init__(
         self,
@@ -54,20 +66,30 @@ class Announcer:
         db: Database,
         blobs: BlobStore,
         settings: LoudspeakerSettings,
-        supervision: Supervision | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
+        """Raises InvalidInput("time_zone_unknown")."""
         self._synthesis = synthesis
         self._settings = settings
+        self._blobs = blobs
+        surroundings = surroundings or Surroundings()
+        self._clock = surroundings.clock
+        self.time_zone = find_time_zone(settings.time_zone)
         self._wake = asyncio.Event()
         self._queue = AnnouncementQueue(db, settings.max_queue)
-        patience = supervision or Supervision()
-        self._ledger = Ledger(self._queue, patience.retry_s)
-        self._rendering = RenderAhead(synthesis, self._ledger, blobs, self._wake.set)
-        self.loudspeaker = Loudspeaker(settings, self._wake.set, patience)
+        self._ledger = Ledger(self._queue, surroundings.supervision.retry_s)
+        rooms = RenderingRooms(synthesis, self._ledger, blobs)
+        self._rendering = RenderAhead(rooms, settings.target_lufs, self._wake.set)
+        desk = Desk(self._ledger, self._rendering, self._permit, self._wake.set, frozenset(settings.preempts))
+        make_outlet = surroundings.make_outlet or (
+            lambda zone, on_change: Loudspeaker(settings, on_change, surroundings.supervision, zone)
+        )
+        self.zones = {
+            name: Zone(name, zone, make_outlet(zone, self._note_outlet), desk)
+            for name, zone in settings.named_zones.items()
+        }
         self._conductor: asyncio.Task[None] | None = None
-        self._current: _Current | None = None
-        self._deadlines: dict[str, float] = {}  # id -> loop time; wall clocks jump, waiting does not
-        self._waiting = 0
+        self._deadlines: dict[str, tuple[float, str]] = {}  # id -> (loop time, tenant); wall clocks jump, waiting not
 
     # ------------------------------------------------------------ life
 
@@ -79,96 +101,131 @@ class Announcer:
         await self.close()
 
     async def start(self) -> None:
-        """Open the loudspeaker and begin, with what an earlier process left."""
+        """Open the outputs and begin, with what an earlier process left."""
         if not self._settings.enabled:
             return
-        await self.loudspeaker.__aenter__()
+        for zone in self.zones.values():
+            await zone.outlet.open()
         self._conductor = asyncio.create_task(self._conduct(), name="announcer")
 
     async def close(self, drain_s: float = 10.0) -> None:
-        """Let the message that plays end (at most `drain_s`), then go. What waits is said after the next start."""
+        """Let what is being said end (at most `drain_s`), then go. What waits is said after the next start."""
         if self._conductor is not None:
-            await _cancel(self._conductor)
+            self._conductor.cancel()
+            await asyncio.wait({self._conductor})
         await self._rendering.close()
-        if self._current is not None:
-            await asyncio.wait({self._current.task}, timeout=drain_s)
-        if self._current is not None:  # its row stays "playing": the next start repeats it, marked
-            await _cancel(self._current.task)
-        await self.loudspeaker.__aexit__()
+        await asyncio.gather(*(zone.close(drain_s) for zone in self.zones.values()))
+        await asyncio.gather(*(zone.outlet.close() for zone in self.zones.values()))
 
     # ------------------------------------------------------------ what doors call
 
-    async def submit(self, tenant: str, new: NewAnnouncement) -> Announcement:
+    @property
+    def loudspeaker(self) -> Outlet:
+        """The output of the first zone."""
+        return next(iter(self.zones.values())).outlet
+
+    def zone(self, name: str) -> Zone:
+        """Raises NotFound("zone_not_found") with the names there are."""
+        try:
+            return self.zones[name]
+        except KeyError:
+            raise NotFound("zone_not_found", zone=clean_name(name)[:80], known=", ".join(self.zones)) from None
+
+    async def submit(self, tenant: str, new: NewAnnouncement, *, announcement_id: str = "") -> Announcement:
         """Put a message into the queue and return at once; it is on disk by then.
 
-        Raises Unavailable("loudspeaker_disabled"), InvalidInput (volume_out_of_range, priority_unknown,
-        max_age_out_of_range), Busy("announcements_full"), and what `Synthesis.open` refuses: empty text, unknown voice
-        or language, missing consent.
+        `new.audio` plays a sound file of the blob store instead of speaking. A message with the key of one that is not
+        over, or with an `announcement_id` that there is, is that one. Raises Unavailable("loudspeaker_disabled"),
+        NotFound (zone_not_found, blob_not_found), InvalidInput (volume_out_of_range, priority_unknown,
+        max_age_out_of_range, repeats_out_of_range), Busy("announcements_full"), and what `Synthesis.open` refuses:
+        empty text, unknown voice or language, missing consent.
         """
         if not self._settings.enabled:
             raise Unavailable("loudspeaker_disabled")
-        _require_sane(new)
-        await self._require_speakable(tenant, new)
-        new = replace(new, text=clean_text(new.text))
-        row = await self._queue.add(tenant, new, chime=self._settings.chime if new.chime is None else new.chime)
-        self._deadlines[row.id] = asyncio.get_running_loop().time() + row.max_age_s
-        self._ledger.tell(row)
-        if not self.loudspeaker.is_open:
-            self.loudspeaker.look_again()
+        new = await self.check(tenant, new)
+        chime = self._settings.chime if new.chime is None else new.chime
+        row, is_new = await self._queue.add(tenant, new, chime=chime, announcement_id=announcement_id)
+        if is_new:
+            self._deadlines[row.id] = (asyncio.get_running_loop().time() + row.max_age_s, tenant)
+            self._ledger.tell(row)
+        for delivery in row.zones:
+            if not self.zones[delivery.zone].outlet.is_open:
+                self.zones[delivery.zone].outlet.look_again()
         self._wake.set()
         return row
+
+    async def check(self, tenant: str, new: NewAnnouncement) -> NewAnnouncement:
+        """The message with its zones named and its text cleaned. Raises what `submit` refuses for good."""
+        _require_sane(new)
+        zones = tuple(dict.fromkeys(new.zones)) or (next(iter(self.zones)),)
+        for name in zones:
+            self.zone(name)
+        if new.audio:
+            await asyncio.to_thread(self._blobs.path, new.audio)
+        if new.voice or not new.audio:
+            await self._require_speakable(tenant, new)
+        return replace(new, text=clean_text(new.text), zones=zones)
+
+    async def prepare(self, tenant: str, new: NewAnnouncement) -> None:
+        """Have a message's sound made ahead, so that it starts at once when it is submitted."""
+        await self._rendering.prepare(tenant, new)
 
     async def get(self, tenant: str, announcement_id: str) -> Announcement:
         """One message. Raises NotFound("announcement_not_found")."""
         return await self._queue.get(tenant, clean_name(announcement_id))
 
-    async def list(self, tenant: str, cursor: str | None = None, limit: int = 50) -> Page[Announcement]:
+    async def page(self, tenant: str, cursor: str | None = None, limit: int = 50) -> Page[Announcement]:
         """Messages, the newest first. Raises InvalidInput("cursor_invalid" | "limit_invalid")."""
         return await self._queue.page(tenant, cursor, limit)
 
     async def stop(self, tenant: str, announcement_id: str | None = None) -> tuple[Announcement, ...]:
-        """Silence one message, or all of a tenant (waiting ones too); they become "cancelled".
+        """Silence one message, or all of a tenant (waiting ones too), in all zones; they become "cancelled".
 
         What plays is silent within 0.2 s. Returns the rows concerned as they now stand; a message that is over stays
         as it is. Raises NotFound("announcement_not_found").
         """
         if announcement_id is None:
-            rows = await self._queue.waiting(tenant)
-            if self._current is not None and self._current.row.tenant == tenant:
-                rows = (self._current.row, *rows)
+            rows = await self._queue.unfinished(tenant)
         else:
             rows = (await self.get(tenant, announcement_id),)
         return tuple([await self._cancel_row(row) for row in rows])
 
-    async def set_volume(self, volume: float) -> None:
-        """Change the volume of the loudspeaker (0..1) until the next start. Raises InvalidInput."""
+    async def set_volume(self, volume: float, zone: str = "") -> None:
+        """Change the volume of a zone, or of all (0..1), until the next start. Raises InvalidInput, NotFound."""
         _require_volume(volume)
-        await self.loudspeaker.set_volume(volume)
+        for each in (self.zone(zone),) if zone else self.zones.values():
+            await each.set_volume(volume)
 
     def state(self, language: str = "en") -> JsonDict:
-        """The loudspeaker and the queue, for doors: `{"state": "open", …, "playing": id or None, "waiting": n}`."""
-        playing = self._current.row.id if self._current is not None else None
-        return {**self.loudspeaker.state.as_json(language), "playing": playing, "waiting": self._waiting}
+        """The first zone at a glance: `{"state": "open", …, "playing": id or None, "waiting": n}`."""
+        zone = next(iter(self.zones.values()))
+        playing = zone.current.id if zone.current is not None else None
+        return {**zone.outlet.state.as_json(language), "playing": playing, "waiting": zone.waiting}
 
-    def events(self, tenant: str) -> AsyncIterator[Announcement]:
-        """Every change of a tenant's messages from now on, as it happens."""
+    def zones_as_json(self, language: str = "en") -> list[JsonDict]:
+        """Every zone: state, alarms, what plays and where it is."""
+        return [self.zone_as_json(name, language) for name in self.zones]
+
+    def zone_as_json(self, name: str, language: str = "en") -> JsonDict:
+        """One zone. Raises NotFound("zone_not_found")."""
+        return self.zone(name).as_json(self._local_time(), language)
+
+    def events(self, tenant: str) -> AsyncIterator[Announcement | None]:
+        """Every change of a tenant's messages from now on, as it happens; None: a zone changed."""
         return self._ledger.events(tenant)
 
     # ------------------------------------------------------------ conducting
 
     async def _conduct(self) -> None:
-        loop = asyncio.get_running_loop()
         for row in await self._ledger.insist(self._queue.recover):
             log.warning("announcement %s was interrupted: now %s", row.id, row.state)
+        for row in await self._ledger.insist(self._queue.unfinished):
+            remaining_s = _remaining_s(row)
+            self._deadlines.setdefault(row.id, (asyncio.get_running_loop().time() + remaining_s, row.tenant))
         while True:
             self._wake.clear()
             try:
-                waiting = await self._live_rows()
-                self._rendering.begin(waiting)
-                self._play_next(waiting)
-                until = [self._deadlines[row.id] for row in waiting]
-                until += self._rendering.next_attempts(waiting)
-                pause_s = max(0.05, min(until) - loop.time()) if until else None
+                pause_s = await self._look()
             except VoicedError as error:  # a full disk must not end the announcements
                 log.warning("announcer: %s", error)
                 pause_s = self._ledger.retry_s
@@ -179,25 +236,42 @@ class Announcer:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
 
-    async def _live_rows(self) -> tuple[Announcement, ...]:
-        """Waiting messages in order, after the ones that grew too old were let go."""
-        now = asyncio.get_running_loop().time()
-        rows = []
-        for row in await self._queue.waiting():
-            if now < self._deadlines.setdefault(row.id, now + _remaining_s(row)):
-                rows.append(row)
-            elif await self._queue.settle_waiting(row, State.EXPIRED, self._why_unsaid(row)):
-                await self._end(row)
-        self._waiting = len(rows)
-        playing = self._current.row.id if self._current is not None else None
-        kept = {playing, *(row.id for row in rows)}
-        self._deadlines = {key: deadline for key, deadline in self._deadlines.items() if key in kept}
-        return tuple(rows)
+    async def _look(self) -> float:
+        """Do what there is to do now; how long nothing else can be due (s)."""
+        local, loop = self._local_time(), asyncio.get_running_loop()
+        await self._let_go(local)
+        for zone in self.zones.values():
+            zone.observe(local)
+        ranks = {name: zone.least_rank(local) for name, zone in self.zones.items()}
+        turns = await self._queue.turns(ranks, 1 + AHEAD)
+        upcoming = _in_order(turns)
+        self._rendering.begin(upcoming)
+        for name, turn in turns.items():
+            self.zones[name].take_up(turn)
+        until = [deadline for deadline, _ in self._deadlines.values()] + self._rendering.next_attempts(upcoming)
+        return min([max(0.05, min(until) - loop.time()) if until else LOOK_AT_CLOCK_S, LOOK_AT_CLOCK_S])
 
-    def _why_unsaid(self, row: Announcement) -> str:
-        if row.reason:
-            return row.reason
-        return "no_device" if self.loudspeaker.state.state in ("absent", "error") else "too_old"
+    async def _let_go(self, local: datetime) -> None:
+        """Messages that grew too old are not said any more where they still wait."""
+        now = asyncio.get_running_loop().time()
+        for announcement_id in [each for each, (deadline, _) in self._deadlines.items() if deadline <= now]:
+            row = await self._queue.get(self._deadlines[announcement_id][1], announcement_id)
+            waiting = [delivery.zone for delivery in row.zones if delivery.state is State.QUEUED]
+            reasons = {zone: self._why_unsaid(row, zone, local) for zone in waiting}
+            if await self._queue.settle_waiting(row, reasons, State.EXPIRED):
+                await self._end(row)
+            self._deadlines.pop(announcement_id, None)
+            if any(zone.says(row.id) for zone in self.zones.values()):  # it may yet come back into the queue
+                self._deadlines[row.id] = (now + 1.0, row.tenant)
+
+    def _why_unsaid(self, row: Announcement, zone: str, local: datetime) -> str:
+        if zone not in self.zones:
+            return "zone_gone"
+        if self.zones[zone].outlet.state.state in ("absent", "error"):
+            return "no_device"
+        if row.rank < self.zones[zone].least_rank(local):
+            return "quiet_hours"
+        return row.reason or row.delivery(zone).reason or "too_old"
 
     async def _end(self, row: Announcement) -> Announcement:
         """Give up rendering a message that is over, and tell listeners how it ended."""
@@ -205,64 +279,25 @@ class Announcer:
         return await self._ledger.publish(row)
 
     async def _cancel_row(self, row: Announcement) -> Announcement:
-        if await self._queue.settle_waiting(row, State.CANCELLED, "stopped"):
+        reasons = {delivery.zone: "stopped" for delivery in row.zones}
+        if await self._queue.settle_waiting(row, reasons, State.CANCELLED):
             self._wake.set()
-            return await self._end(row)
-        current = self._current
-        if current is not None and current.row.id == row.id:
-            current.is_stopped = True
-            await self.loudspeaker.stop(row.id)
-            await asyncio.wait({current.task}, timeout=2.0)
+            await self._end(row)
+        await asyncio.gather(*(zone.stop(row.id) for zone in self.zones.values()))
         return await self._queue.get(row.tenant, row.id)
 
-    # ------------------------------------------------------------ playing
+    def _note_outlet(self) -> None:
+        self._ledger.tell(None)
+        self._wake.set()
 
-    def _play_next(self, waiting: tuple[Announcement, ...]) -> None:
-        """Play the first message once it is rendered; a later one never overtakes it."""
-        if self._current is None and waiting and waiting[0].audio is not None and self.loudspeaker.is_open:
-            row = waiting[0]
-            self._current = _Current(row, asyncio.create_task(self._play(row), name=f"play {row.id}"))
+    def _local_time(self) -> datetime:
+        return self._clock.now().astimezone(self.time_zone)
 
-    async def _play(self, row: Announcement) -> None:
-        try:
-            await self._require_speakable(row.tenant, row)  # a consent may have been revoked while it waited
-            audio = await asyncio.to_thread(self._rendering.load, row)
-            if await self._queue.begin_playing(row):
-                self._ledger.tell(replace(row, state=State.PLAYING))
-                self._wake.set()  # one more may be rendered ahead
-                await self._play_claimed(row, audio)
-        except (StorageFull, Busy) as error:  # the claim could not be written: nothing was heard, try again
-            log.warning("announcer: %s", error)
-            await asyncio.sleep(self._ledger.retry_s)
-        except VoicedError as error:  # not allowed any more, or its sound is gone or rotten
-            await self._ledger.fail(row, error.code)
-        except Exception:
-            log.exception("announcement %s could not be played", row.id)
-            await self._ledger.fail(row, "announcement_play_failed")
-        finally:
-            self._current = None
-            self._wake.set()
+    # ------------------------------------------------------------ what may be said
 
-    async def _play_claimed(self, row: Announcement, audio: Audio) -> None:
-        played = Played("stopped", 0.0)
-        if not self._is_stopped(row):
-            played = await self.loudspeaker.play(row.id, audio, gain=row.volume)
-        has_said_all = played.position_s >= audio.duration_s - LOST_TAIL_S
-        if played.underruns:
-            log.warning("announcement %s: the sound device ran dry %d times", row.id, played.underruns)
-        if played.outcome == "stopped" or (played.outcome == "lost" and self._is_stopped(row)):
-            await self._ledger.insist(lambda: self._queue.settle(row, State.CANCELLED, "stopped"))
-        elif played.outcome == "played" or (played.has_started and has_said_all):
-            await self._ledger.insist(lambda: self._queue.settle(row, State.DONE))
-        elif not played.has_started:
-            await self._ledger.insist(lambda: self._queue.put_back(row))
-        else:
-            await self._ledger.insist(lambda: self._queue.interrupt(row, played.code))
-            log.warning("announcement %s broke off after %.1f s: %s", row.id, played.position_s, played.code)
-        await self._ledger.publish(row)
-
-    def _is_stopped(self, row: Announcement) -> bool:
-        return self._current is not None and self._current.row.id == row.id and self._current.is_stopped
+    async def _permit(self, row: Announcement) -> None:
+        if row.voice:
+            await self._require_speakable(row.tenant, row)
 
     async def _require_speakable(self, tenant: str, what: NewAnnouncement | Announcement) -> None:
         """Everything that can be refused without making sound. A busy box is no reason: the queue waits for it."""
@@ -271,9 +306,10 @@ class Announcer:
             await speech.chunks.aclose()  # type: ignore[attr-defined]
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
+def _in_order(turns: dict[str, Turn]) -> tuple[Announcement, ...]:
+    """The next messages of all zones, each once, in the order in which they are to be made ready."""
+    rows = {row.id: row for turn in turns.values() for row in turn.rows}
+    return tuple(sorted(rows.values(), key=lambda row: (-row.rank, row.place)))
 
 
 def _require_sane(new: NewAnnouncement) -> None:
@@ -281,6 +317,10 @@ def _require_sane(new: NewAnnouncement) -> None:
         raise InvalidInput("priority_unknown", priority=new.priority[:40], known=", ".join(PRIORITIES))
     if not 0 < new.max_age_s <= MAX_AGE_S:  # NaN fails this too
         raise InvalidInput("max_age_out_of_range", seconds=new.max_age_s, most=MAX_AGE_S)
+    if not 1 <= new.repeats <= MAX_REPEATS or not 0 <= new.pause_s <= MAX_PAUSE_S:
+        raise InvalidInput("repeats_out_of_range", repeats=new.repeats, pause_s=new.pause_s, most=MAX_REPEATS)
+    if new.interrupted not in tuple(Interrupted):
+        raise InvalidInput("interrupted_unknown", rule=new.interrupted[:40], known=", ".join(Interrupted))
     if new.volume is not None:
         _require_volume(new.volume)
 

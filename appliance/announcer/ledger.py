@@ -27,7 +27,7 @@ class Ledger:
     def __init__(self, queue: AnnouncementQueue, retry_s: float) -> None:
         self.queue = queue
         self.retry_s = retry_s
-        self._listeners: set[asyncio.Queue[Announcement]] = set()
+        self._listeners: set[asyncio.Queue[Announcement | None]] = set()
 
     async def insist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Write, however long the disk is full: what happened must not be forgotten, or it would happen again."""
@@ -42,9 +42,10 @@ class Ledger:
                 await asyncio.sleep(self.retry_s)
 
     async def fail(self, row: Announcement, reason: str) -> None:
-        """The message will not be said; `reason` is a code of the catalogue."""
+        """The message will not be said anywhere any more; `reason` is a code of the catalogue."""
         log.warning("announcement %s failed: %s", row.id, reason)
-        await self.insist(lambda: self.queue.settle(row, State.FAILED, reason))
+        reasons = {delivery.zone: reason for delivery in row.zones}
+        await self.insist(lambda: self.queue.settle_waiting(row, reasons, State.FAILED))
         await self.publish(row)
 
     async def publish(self, row: Announcement) -> Announcement:
@@ -53,21 +54,21 @@ class Ledger:
         self.tell(row)
         return row
 
-    def tell(self, row: Announcement) -> None:
-        """Hand a row to every listener."""
+    def tell(self, row: Announcement | None) -> None:
+        """Hand a row to every listener; None: something about a zone is not what it was."""
         for listener in self._listeners:
             if listener.full():
                 listener.get_nowait()
             listener.put_nowait(row)
 
-    async def events(self, tenant: str) -> AsyncIterator[Announcement]:
-        """Every change of a tenant's messages from now on, as it happens."""
-        listener: asyncio.Queue[Announcement] = asyncio.Queue(EVENTS_KEPT)
+    async def events(self, tenant: str) -> AsyncIterator[Announcement | None]:
+        """Every change of a tenant's messages from now on, as it happens; None: a zone changed."""
+        listener: asyncio.Queue[Announcement | None] = asyncio.Queue(EVENTS_KEPT)
         self._listeners.add(listener)
         try:
             while True:
                 row = await listener.get()
-                if row.tenant == tenant:
+                if row is None or row.tenant == tenant:
                     yield row
         finally:
             self._listeners.discard(listener)

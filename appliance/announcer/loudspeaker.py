@@ -1,47 +1,30 @@
-"""The loudspeaker: keeps a player process alive and plays one sound after the other through it.
+"""The loudspeaker of a zone: keeps a player process alive and plays sounds through it.
 
-A player that dies, hangs or loses its device is replaced. No device is a state with a reason and a remedy, and looking
-for one goes on: soon after anything about the machine's sound hardware changed, now and then otherwise.
+A player that dies, hangs or loses its last device is replaced. No device is a state with a reason and a remedy, and
+looking for one goes on: soon after anything about the machine's sound hardware changed, now and then otherwise. On a
+device that is not the preferred one, a second player tries the better ones, and takes over when one opens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import sys
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
+from appliance.announcer.player_link import Music, Played, PlayerLink, Supervision
 from appliance.contracts import Audio, JsonDict
 from appliance.database import utc_now
 from appliance.errors import Unavailable
-from appliance.framing import FrameStream, FramingError, open_frame_stream
 from appliance.messages import text
-from appliance.settings import LoudspeakerSettings
+from appliance.settings import LoudspeakerSettings, ZoneSettings
 
 log = logging.getLogger(__name__)
 
-CHUNK_S = 0.5
-SENT_AHEAD_S = 10.0  # how much the player may hold beyond what was heard; the rest waits here
 HARDWARE_FILES = (Path("/proc/asound/cards"), Path("/dev/snd"))
-
-
-@dataclass(frozen=True)
-class Supervision:
-    """Patience with the player process."""
-
-    retry_s: float = 3.0  # after a failure; doubles up to
-    retry_most_s: float = 30.0  # a box without a sound device shall not spend its processor looking for one
-    look_s: float = 1.0  # how often the sound hardware is compared with what it was
-    start_s: float = 20.0  # until the first report
-    silence_s: float = 5.0  # a player that reports nothing for so long hangs in its device
 
 
 @dataclass(frozen=True)
@@ -52,73 +35,87 @@ class LoudspeakerState:
     code: str = ""
     measured: JsonDict = field(default_factory=dict)
     device: str = ""
+    wanted: str = ""  # the same device as the settings call it
+    preferred: str = ""  # the device that the settings want most
     sample_rate: int = 0  # Hz
     channels: int = 0
     latency_s: float = 0.0
     since: str = ""  # ISO 8601, UTC
     restarts: int = 0  # players replaced after they had worked
+    losses: int = 0  # devices that went away under a player that went on with another
     underruns: int = 0  # of the present player
     volume: float = 1.0
+
+    @property
+    def alarm(self) -> tuple[str, JsonDict] | None:
+        """Code and figures of what somebody should look after."""
+        if self.code and self.state != "disabled":
+            return self.code, self.measured
+        if self.state == "open" and self.wanted != self.preferred:
+            return "sound_device_fallback", {"device": self.device, "preferred": self.preferred or "default"}
+        return None
 
     def as_json(self, language: str = "en") -> JsonDict:
         """For doors, with the explanation in words."""
         message = text(f"{self.code}.message", language, **self.measured) if self.code else ""
         remedy = text(f"{self.code}.remedy", language, **self.measured) if self.code else ""
-        return {**self.__dict__, "message": message, "remedy": remedy}
+        return {**self.__dict__, "message": message, "remedy": remedy, "alarms": self.alarms_as_json(language)}
+
+    def alarms_as_json(self, language: str) -> list[JsonDict]:
+        """What somebody should look after, in words."""
+        if self.alarm is None:
+            return []
+        code, measured = self.alarm
+        words = {part: text(f"{code}.{part}", language, **measured) for part in ("message", "remedy")}
+        return [{"code": code, "measured": measured, "since": self.since, **words}]
 
 
-@dataclass(frozen=True)
-class Played:
-    """How a sound ended."""
+class Outlet(Protocol):
+    """Where the sound of a zone goes: a loudspeaker of this box, or anything that plays the same way."""
 
-    outcome: str  # "played" | "stopped" | "lost" (the player or its device went away)
-    position_s: float  # how much was heard, as far as known
-    underruns: int = 0
-    code: str = ""  # for "lost"
-    has_started: bool = True  # False: nothing of it was heard
+    @property
+    def state(self) -> LoudspeakerState: ...
 
+    @property
+    def is_open(self) -> bool: ...
 
-class _Playback:
-    """One sound on its way, seen from here."""
+    async def open(self) -> None: ...
 
-    def __init__(self, on_started: Callable[[], None]) -> None:
-        self._on_started = on_started
-        self.has_started = False
-        self.position_s = 0.0
-        self.has_moved = asyncio.Event()
-        self.ended: asyncio.Future[Played] = asyncio.get_running_loop().create_future()
+    async def close(self) -> None: ...
 
-    def start(self) -> None:
-        self.has_started = True
-        self._on_started()
+    def look_again(self) -> None: ...
 
-    def finish(self, played: Played) -> None:
-        if not self.ended.done():
-            self.ended.set_result(played)
-        self.has_moved.set()
+    async def play(self, sound_id: str, sound: Audio | Music, *, gain: float = 1.0, start_s: float = 0.0) -> Played: ...
 
-    def lose(self, code: str) -> None:
-        self.finish(Played("lost", self.position_s, code=code, has_started=self.has_started))
+    async def stop(self, sound_id: str | None = None, *, fade_s: float | None = None) -> None: ...
+
+    async def set_volume(self, volume: float) -> None: ...
+
+    def position_s(self, sound_id: str) -> float | None: ...
 
 
 class Loudspeaker:
-    """One output of the box. Use as an async context manager."""
+    """One output of the box. Use as an async context manager, or `open` and `close` it."""
 
     def __init__(
         self,
         settings: LoudspeakerSettings,
         on_change: Callable[[], None] = lambda: None,
-        supervision: Supervision = Supervision(),
+        supervision: Supervision | None = None,
+        zone: ZoneSettings | None = None,
     ) -> None:
+        """`zone`: which of the zones (None: the first)."""
         self._settings = settings
+        self._zone = zone or next(iter(settings.named_zones.values()))
         self._on_change = on_change
-        self._patience = supervision
-        self._state = LoudspeakerState("starting", volume=settings.volume)
+        self._patience = supervision or Supervision()
+        self._state = LoudspeakerState("starting", volume=self._zone.volume, preferred=self._zone.devices[0])
         if not settings.enabled:
             self._state = replace(self._state, state="disabled", code="loudspeaker_disabled")
-        self._stream: FrameStream | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._playing: dict[str, _Playback] = {}
+        self._link: PlayerLink | None = None
+        self._links: set[PlayerLink] = set()  # all that live: one, two while a better device takes over
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._avoided: dict[str, float] = {}  # device -> loop time until which it comes last
         self._retry_now = asyncio.Event()
         self._tried_at = 0.0  # loop time
         self._task: asyncio.Task[None] | None = None
@@ -131,24 +128,35 @@ class Loudspeaker:
     @property
     def is_open(self) -> bool:
         """A device is there and takes sound."""
-        return self._state.state == "open" and self._stream is not None
+        return self._link is not None and self._link.is_open
 
     @property
     def player_pid(self) -> int | None:
         """Process id of the present player, for `voiced doctor` and for tests."""
-        return self._process.pid if self._process is not None and self._process.returncode is None else None
+        return self._link.pid if self._link is not None else None
 
     async def __aenter__(self) -> Loudspeaker:
-        if self._settings.enabled:
-            self._task = asyncio.create_task(self._supervise(), name="loudspeaker")
+        await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Begin to look for the device."""
+        if self._settings.enabled:
+            self._task = asyncio.create_task(self._supervise(), name="loudspeaker")
+
+    async def close(self) -> None:
+        """Fall silent and let go of it."""
         self._is_leaving = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            self._task = None
+        for task in (self._task, *self._retiring):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        self._task = None
+        for link in tuple(self._links):
+            await link.close()
 
     def look_again(self) -> None:
         """Somebody wants to be heard: try the device now instead of at the next turn (not in rapid succession)."""
@@ -156,69 +164,131 @@ class Loudspeaker:
             self._retry_now.set()
 
     async def play(
-        self, sound_id: str, audio: Audio, *, gain: float = 1.0, on_started: Callable[[], None] = lambda: None
+        self,
+        sound_id: str,
+        sound: Audio | Music,
+        *,
+        gain: float = 1.0,
+        start_s: float = 0.0,
+        on_started: Callable[[], None] = lambda: None,
     ) -> Played:
-        """Play a whole sound (mono) and wait for its end. Returns "lost" at once when no device is open.
+        """Play a sound (mono) or a file from `start_s` and wait for its end; "lost" at once when no device is open.
 
-        Cancelling the task fades the sound out.
+        Ids of music begin with "music". Cancelling the task fades the sound out.
         """
-        stream = self._stream
-        if stream is None or not self.is_open:
-            return Played("lost", 0.0, code=self._state.code or "player_lost", has_started=False)
-        playback = self._playing[sound_id] = _Playback(on_started)
-        try:
-            await stream.write({"op": "play", "id": sound_id, "sample_rate": audio.sample_rate, "gain": gain})
-            await self._send_samples(stream, sound_id, playback, audio)
-            return await playback.ended
-        except (ConnectionError, RuntimeError):  # the line broke while writing; the supervisor sees it too
-            return await playback.ended
-        except asyncio.CancelledError:
-            await self.stop(sound_id)
-            raise
-        finally:
-            self._playing.pop(sound_id, None)
+        if self._link is None or not self._link.is_open:
+            return Played("lost", start_s, code=self._state.code or "player_lost", has_started=False)
+        return await self._link.play(sound_id, sound, gain=gain, start_s=start_s, on_started=on_started)
 
-    async def stop(self, sound_id: str | None = None) -> None:
-        """Fade out one sound, or all, within 0.2 s; their `play` returns "stopped"."""
-        await self._order({"op": "stop", "id": sound_id})
+    async def stop(self, sound_id: str | None = None, *, fade_s: float | None = None) -> None:
+        """Fade out one sound, or all, within 0.2 s or `fade_s`; their `play` returns "stopped"."""
+        if self._link is not None:
+            fade = {} if fade_s is None else {"fade_s": fade_s}
+            await self._link.order({"op": "stop", "id": sound_id, **fade})
 
     async def set_volume(self, volume: float) -> None:
         """Change the volume of the output (amplitude factor 0..1) now and for players to come."""
-        self._set(volume=volume)
-        await self._order({"op": "volume", "value": volume})
+        self._state = replace(self._state, volume=volume)
+        if self._link is not None:
+            await self._link.order({"op": "volume", "value": volume})
 
-    # ------------------------------------------------------------ sending
-
-    async def _order(self, order: JsonDict) -> None:
-        if self._stream is None:
-            return
-        with suppress(ConnectionError, RuntimeError):
-            await self._stream.write(order)
-
-    async def _send_samples(self, stream: FrameStream, sound_id: str, playback: _Playback, audio: Audio) -> None:
-        step = round(CHUNK_S * audio.sample_rate)
-        samples = np.ascontiguousarray(audio.samples, dtype="<f4")
-        for start in range(0, len(samples), step):
-            while start / audio.sample_rate - playback.position_s > SENT_AHEAD_S and not playback.ended.done():
-                playback.has_moved.clear()
-                await playback.has_moved.wait()
-            if playback.ended.done():
-                return
-            await stream.write({"op": "pcm", "id": sound_id}, samples[start : start + step].data)
-        await stream.write({"op": "end", "id": sound_id})
+    def position_s(self, sound_id: str) -> float | None:
+        """Seconds of a sound that were heard so far; None: it does not play here."""
+        return None if self._link is None else self._link.positions().get(sound_id)
 
     # ------------------------------------------------------------ supervision
 
     async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
         pause_s = self._patience.retry_s
         while True:
-            has_worked = await self._run_player()
+            self._link = self._launch(self._devices())
+            link = await self._until_over(self._link)
+            self._bury(link)
+            has_worked = link.opened_at is not None and loop.time() - link.opened_at > 1.0
             if has_worked:
                 pause_s = self._patience.retry_s
-                self._set(restarts=self._state.restarts + 1)
+                self._state = replace(self._state, restarts=self._state.restarts + 1)
             await self._wait_for_change(0.1 if has_worked else pause_s)
             if not has_worked:
                 pause_s = min(pause_s * 2, self._patience.retry_most_s)
+
+    def _devices(self) -> tuple[str, ...]:
+        """In order of preference, the ones that lately took sound without playing it last."""
+        now = asyncio.get_running_loop().time()
+        is_avoided = {device: self._avoided.get(device, 0.0) > now for device in self._zone.devices}
+        return tuple(sorted(self._zone.devices, key=lambda device: is_avoided[device]))
+
+    def _launch(self, devices: tuple[str, ...]) -> PlayerLink:
+        self._tried_at = asyncio.get_running_loop().time()
+        settings, zone = self._settings, self._zone
+        options = (
+            *(f"--device={device}" for device in devices),
+            *(f"--channel={channel}" for channel in zone.channels),
+            f"--sample-rate={settings.sample_rate}",
+            f"--volume={self._state.volume}",
+            f"--delay-s={zone.delay_ms / 1000}",
+            f"--duck-db={settings.duck_db}",
+            f"--media-role={settings.media_role}",
+        )
+        link = PlayerLink(options, self._patience, self._take)
+        self._links.add(link)
+        link.task.add_done_callback(lambda _: self._links.discard(link))
+        return link
+
+    async def _until_over(self, link: PlayerLink) -> PlayerLink:
+        """Until the present player ends; a player with a better device takes over meanwhile. Returns who ended."""
+        while not link.task.done():
+            search = asyncio.create_task(self._find_better(link), name="better device")
+            try:
+                await asyncio.wait({link.task, search}, return_when=asyncio.FIRST_COMPLETED)
+                if search.done() and not link.task.done():
+                    link = self._hand_over(link, search.result())
+            finally:
+                search.cancel()
+                await asyncio.wait({search})
+        return link
+
+    async def _find_better(self, link: PlayerLink) -> PlayerLink:
+        """A player with a device that the settings like better than the one `link` has."""
+        pause_s = self._patience.retry_s
+        while True:
+            better = self._better_than(link)
+            if not better:
+                await asyncio.sleep(self._patience.look_s)
+                continue
+            await self._wait_for_change(pause_s)
+            candidate = self._launch(better)
+            try:
+                await candidate.has_decided.wait()
+            finally:
+                if not candidate.is_open:
+                    await candidate.close()
+            if candidate.is_open:
+                return candidate
+            pause_s = min(pause_s * 2, self._patience.retry_most_s)
+
+    def _better_than(self, link: PlayerLink) -> tuple[str, ...]:
+        now = asyncio.get_running_loop().time()
+        if not link.is_open or link.wanted not in self._zone.devices:
+            return ()
+        before = self._zone.devices[: self._zone.devices.index(link.wanted)]
+        return tuple(device for device in before if self._avoided.get(device, 0.0) <= now)
+
+    def _hand_over(self, old: PlayerLink, new: PlayerLink) -> PlayerLink:
+        self._link = new
+        if new.report is not None:
+            self._take(new, new.report)
+        task = asyncio.create_task(old.retire(), name="retiring player")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return new
+
+    def _bury(self, link: PlayerLink) -> None:
+        if link.end["code"] == "player_stuck" and link.wanted:
+            self._avoided[link.wanted] = asyncio.get_running_loop().time() + self._patience.avoid_s
+        if not self._is_leaving:
+            self._set(**link.end)
 
     async def _wait_for_change(self, pause_s: float) -> None:
         """Until the pause is over, somebody asks, or the sound hardware is not what it was."""
@@ -232,129 +302,31 @@ class Loudspeaker:
                     await self._retry_now.wait()
                 return
 
-    async def _run_player(self) -> bool:
-        """One player from its start to its end; whether it had a device for a while."""
-        ours, theirs = socket.socketpair()
-        self._tried_at = asyncio.get_running_loop().time()
-        try:
-            with theirs:
-                process = await self._spawn(theirs.fileno())
-        except OSError as error:
-            ours.close()
-            self._set(state="error", code="player_not_started", measured={"detail": str(error)})
-            return False
-        self._process = process
-        last_words: deque[str] = deque(maxlen=5)
-        listening = asyncio.create_task(_drain(process.stderr, last_words))
-        opened_at: float | None = None
-        try:
-            self._stream = await open_frame_stream(ours)
-            opened_at = await self._follow(self._stream)
-        finally:
-            if self._stream is None:
-                ours.close()
-            await self._bury(process, listening)
-            if self._state.state in ("open", "starting") and not self._is_leaving:
-                detail = last_words[-1] if last_words else f"exit status {process.returncode}"
-                self._set(state="error", code="player_lost", measured={"detail": detail})
-            self._fail_playing()
-        return opened_at is not None and asyncio.get_running_loop().time() - opened_at > 1.0
-
-    async def _spawn(self, control_fd: int) -> asyncio.subprocess.Process:
-        settings = self._settings
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "appliance.audio.player", "--control-fd", str(control_fd)),
-            *(f"--device={settings.device}", f"--sample-rate={settings.sample_rate}"),
-            f"--volume={self._state.volume}",
-            pass_fds=(control_fd,),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in the daemon's terminal is not for the player
-        )
-
-    async def _follow(self, stream: FrameStream) -> float | None:
-        """Act on reports until the line ends or falls silent; when the device was opened (loop time), if ever."""
-        opened_at: float | None = None
-        while True:
-            try:
-                async with asyncio.timeout(self._patience.start_s if opened_at is None else self._patience.silence_s):
-                    report, _ = await stream.read()
-            except (EOFError, FramingError, ConnectionError):
-                return opened_at
-            except TimeoutError:
-                self._set(state="error", code="player_stuck", measured={"device": self._state.device})
-                return opened_at
-            self._take(report)
-            if opened_at is None and self.is_open:
-                opened_at = asyncio.get_running_loop().time()
-
-    def _take(self, report: dict[str, Any]) -> None:
-        event = report.get("event")
-        playback = self._playing.get(report.get("id", ""))
-        if event == "device":
-            self._take_device(report)
-        elif event == "alive":
+    def _take(self, link: PlayerLink, report: JsonDict) -> None:
+        if link is not self._link:
+            return
+        if report["event"] == "alive":
             self._state = replace(self._state, underruns=report["underruns"])
-        elif event == "refused":
-            log.warning("the player refused %s: %s", report.get("op"), report.get("detail"))
-            if playback is not None and report.get("op") in ("play", "pcm"):
-                playback.lose("player_refused")
-        elif playback is not None and event == "started":
-            playback.start()
-        elif playback is not None and event == "position":
-            playback.position_s = report["position_s"]
-            playback.has_moved.set()
-        elif playback is not None and event == "finished":
-            playback.finish(Played(report["outcome"], report["position_s"], report["underruns"]))
-
-    def _take_device(self, report: dict[str, Any]) -> None:
-        known = {key: report[key] for key in ("device", "sample_rate", "channels", "latency_s") if key in report}
-        self._set(state=report["state"], code=report.get("code", ""), measured=report.get("measured", {}), **known)
-
-    async def _bury(self, process: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.close()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.5):  # it fades out and goes when the line closes
-                    await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            await asyncio.wait({listening}, timeout=0.5)  # its last words
-            listening.cancel()
-
-    def _fail_playing(self) -> None:
-        for playback in self._playing.values():
-            playback.lose(self._state.code or "player_lost")
+        elif report["event"] == "lost":
+            log.warning("loudspeaker: %s", Unavailable(report["code"], **report["measured"]))
+            self._state = replace(self._state, losses=self._state.losses + 1)
+        else:
+            told = ("device", "wanted", "sample_rate", "channels", "latency_s")
+            self._set(state="open", code="", measured={}, **{key: report[key] for key in told})
 
     def _set(self, **changes: Any) -> None:
         """Change the state; what people should know of is logged once per change."""
-        before = self._state
-        if changes.get("state", before.state) != before.state or changes.get("code", before.code) != before.code:
-            changes["since"] = utc_now()
-        self._state = replace(before, **changes)
-        if (self._state.state, self._state.code) == (before.state, before.code):
+        before, after = self._state, replace(self._state, **changes)
+        is_news = (before.state, before.alarm) != (after.state, after.alarm) or before.device != after.device
+        self._state = replace(after, since=utc_now()) if is_news else after
+        if not is_news:
             return
-        if self._state.code:
-            log.warning("loudspeaker: %s", Unavailable(self._state.code, **self._state.measured))
+        if self._state.alarm:
+            code, measured = self._state.alarm
+            log.warning("loudspeaker: %s", Unavailable(code, **measured))
         elif self.is_open:
             log.info("loudspeaker: %s, %d Hz, %d ch", self._state.device, self._state.sample_rate, self._state.channels)
         self._on_change()
-
-
-async def _drain(stream: asyncio.StreamReader | None, last_words: deque[str]) -> None:
-    """Keep the last lines of a child's stderr (ALSA is talkative) and log all of them for the curious."""
-    if stream is None:
-        return
-    with suppress(ValueError):  # a line beyond the reader's limit: not worth more
-        async for line in stream:
-            last_words.append(line.decode(errors="replace").strip())
-            log.debug("player: %s", last_words[-1])
 
 
 def _sound_hardware() -> tuple[object, ...]:

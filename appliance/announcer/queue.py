@@ -1,60 +1,64 @@
 """The queue of announcements in the database: every change of state is one transaction.
 
-A row is claimed before its first sample is played and settled after its last, both on disk, so that whoever restarts
-knows which message may have been heard.
+A message has one delivery per zone. A delivery is claimed before its first sample is played and settled after its last,
+both on disk, so that whoever restarts knows which message may have been heard where.
 """
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from appliance.announcer.records import PRIORITIES, Announcement, NewAnnouncement, State
-from appliance.database import Database, utc_now
+from appliance.announcer.records import PRIORITIES, Announcement, Delivery, NewAnnouncement, State, summary_of
+from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Busy, InvalidInput, NotFound
 from appliance.paging import MAX_LIMIT, Page
 
-# rowid grows with each row: first come, first served within a priority
-_WAITING = (
-    "SELECT * FROM announcements WHERE state IN ('queued', 'rendering') AND ? IN ('', tenant)"
-    " ORDER BY priority DESC, rowid"
+_TURN = (
+    "SELECT tenant, announcement FROM deliveries WHERE zone = ? AND state = 'queued' AND priority >= ?"
+    " ORDER BY priority DESC, place LIMIT ?"
 )
+_OVER = "('done', 'failed', 'cancelled', 'expired')"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a zone has before it."""
+
+    rows: tuple[Announcement, ...]  # the next ones, in order
+    waiting: int  # how many in all
 
 
 class AnnouncementQueue:
-    """Rows of the table `announcements`."""
+    """Rows of the tables `announcements` and `deliveries`."""
 
     def __init__(self, db: Database, max_waiting: int) -> None:
         self._db = db
         self._max_waiting = max_waiting
 
-    async def add(self, tenant: str, new: NewAnnouncement, *, chime: bool) -> Announcement:
-        """File a message; it is on disk when this returns. Raises Busy("announcements_full")."""
-        announcement_id = f"ann_{secrets.token_hex(8)}"
+    async def add(
+        self, tenant: str, new: NewAnnouncement, *, chime: bool, announcement_id: str = ""
+    ) -> tuple[Announcement, bool]:
+        """File a message for its zones; it is on disk when this returns: (the message, whether it is a new one).
 
-        def insert(connection: sqlite3.Connection) -> Announcement:
+        A message with the id of another, or with the key of one that is not over, is that other one. Raises
+        Busy("announcements_full").
+        """
+        announcement_id = announcement_id or f"ann_{secrets.token_hex(8)}"
+
+        def insert(connection: sqlite3.Connection) -> tuple[Announcement, bool]:
+            same = _same(connection, tenant, announcement_id, new.key)
+            if same is not None:
+                return _fetch(connection, tenant, same), False
             query = "SELECT count(*) FROM announcements WHERE state IN ('queued', 'rendering')"
             waiting = connection.execute(query).fetchone()[0]
             if waiting >= self._max_waiting:
                 raise Busy("announcements_full", waiting=waiting, limit=self._max_waiting, retry_after_s=10)
-            connection.execute(
-                "INSERT INTO announcements (tenant, id, text, voice, language, priority, volume, chime, max_age_s,"
-                " state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
-                (
-                    tenant,
-                    announcement_id,
-                    new.text,
-                    new.voice,
-                    new.language,
-                    PRIORITIES.index(new.priority),
-                    1.0 if new.volume is None else new.volume,
-                    int(chime),
-                    new.max_age_s,
-                    utc_now(),
-                ),
-            )
-            return _fetch(connection, tenant, announcement_id)
+            _insert(connection, tenant, announcement_id, new, chime=chime)
+            return _fetch(connection, tenant, announcement_id), True
 
         return await self._db.write(insert, durable=True)
 
@@ -76,31 +80,51 @@ class AnnouncementQueue:
                 (tenant, before, limit + 1),
             ).fetchall()
             following = str(rows[limit - 1]["place"]) if len(rows) > limit else None
-            return Page(tuple(_record(row) for row in rows[:limit]), following)
+            return Page(tuple(_record(connection, row) for row in rows[:limit]), following)
 
         return await self._db.read(select)
 
-    async def waiting(self, tenant: str | None = None) -> tuple[Announcement, ...]:
-        """What is still to be said, in the order in which it will be (of all tenants, or of one)."""
+    async def turns(self, least_ranks: Mapping[str, int], count: int) -> dict[str, Turn]:
+        """By zone: the next `count` messages of at least that rank, in the order in which they will be said."""
+
+        def select(connection: sqlite3.Connection) -> dict[str, Turn]:
+            turns = {}
+            for zone, rank in least_ranks.items():
+                keys = connection.execute(_TURN, (zone, rank, count)).fetchall()
+                waiting = "SELECT count(*) FROM deliveries WHERE zone = ? AND state = 'queued'"
+                number = connection.execute(waiting, (zone,)).fetchone()[0]
+                turns[zone] = Turn(tuple(_fetch(connection, *key) for key in keys), number)
+            return turns
+
+        return await self._db.read(select)
+
+    async def unfinished(self, tenant: str | None = None) -> tuple[Announcement, ...]:
+        """What is not over, of all tenants or of one, in the order in which it came."""
+        query = (
+            "SELECT *, rowid AS place FROM announcements WHERE state IN ('queued', 'rendering', 'playing')"
+            " AND ? IN ('', tenant) ORDER BY rowid"
+        )
         return await self._db.read(
-            lambda connection: tuple(_record(row) for row in connection.execute(_WAITING, (tenant or "",)))
+            lambda connection: tuple(_record(connection, row) for row in connection.execute(query, (tenant or "",)))
         )
 
     async def recover(self) -> tuple[Announcement, ...]:
         """Take over what a previous process left behind, once, before anything else.
 
         A message that was playing is said again from its start, at most once, and carries `repeated`; the second
-        interruption fails it. Returns every row that was changed.
+        interruption fails it. Returns every message that was changed.
         """
 
         def repair(connection: sqlite3.Connection) -> tuple[Announcement, ...]:
             half_way = "SELECT tenant, id FROM announcements WHERE state IN ('playing', 'rendering')"
-            keys = connection.execute(half_way).fetchall()
+            keys = [tuple(row) for row in connection.execute(half_way).fetchall()]
             connection.execute("UPDATE announcements SET state = 'queued' WHERE state = 'rendering'")
             _interrupt(connection, "interrupted", "state = 'playing'", ())
-            return tuple(_fetch(connection, key["tenant"], key["id"]) for key in keys)
+            return tuple(_summarise(connection, *key) for key in keys)
 
         return await self._db.write(repair, durable=True)
+
+    # ------------------------------------------------------------ rendering
 
     async def begin_rendering(self, row: Announcement) -> bool:
         """queued -> rendering; False when it is not queued any more."""
@@ -115,98 +139,186 @@ class AnnouncementQueue:
         change = "state = 'queued', reason = '', rendition = ?, audio = ?, duration_s = ?"
         return await self._move(row, "rendering", change, (rendition, audio, duration_s))
 
-    async def begin_playing(self, row: Announcement) -> bool:
-        """queued -> playing, on disk before the first sample; False when it is not queued any more."""
-        return await self._move(row, "queued", "state = 'playing', started_at = ?", (utc_now(),), durable=True)
+    async def spoken(self, tenant: str, rendition: str) -> tuple[str, float] | None:
+        """(digest, seconds) of a sound that was made before for the same rendition."""
+        query = "SELECT audio, duration_s FROM spoken WHERE tenant = ? AND rendition = ?"
+        row = await self._db.read(lambda connection: connection.execute(query, (tenant, rendition)).fetchone())
+        return None if row is None else (str(row[0]), float(row[1]))
 
-    async def put_back(self, row: Announcement) -> bool:
-        """playing -> queued: it was claimed, but nothing of it was heard."""
-        return await self._move(row, "playing", "state = 'queued', started_at = NULL", (), durable=True)
+    async def keep_spoken(self, tenant: str, rendition: str, audio: str, duration_s: float) -> None:
+        """Remember the sound of a rendition."""
+        row = {"tenant": tenant, "rendition": rendition, "audio": audio, "duration_s": duration_s, "made_at": utc_now()}
 
-    async def interrupt(self, row: Announcement, reason: str) -> Announcement:
-        """playing -> queued to be repeated, or failed when it was repeated already."""
+        def keep(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM spoken WHERE tenant = ? AND rendition = ?", (tenant, rendition))
+            insert_row(connection, "spoken", row)
 
-        def change(connection: sqlite3.Connection) -> Announcement:
-            key = (row.tenant, row.id)
-            _interrupt(connection, reason, "state = 'playing' AND tenant = ? AND id = ?", key)
-            return _fetch(connection, *key)
+        await self._db.write(keep)
 
-        return await self._db.write(change, durable=True)
-
-    async def settle(self, row: Announcement, state: State, reason: str = "") -> Announcement:
-        """Reach an end. A row that is over already stays as it is; the row as it now stands is returned."""
-
-        def change(connection: sqlite3.Connection) -> Announcement:
-            connection.execute(
-                "UPDATE announcements SET state = ?, reason = ?, finished_at = ?"
-                " WHERE tenant = ? AND id = ? AND state NOT IN ('done', 'failed', 'cancelled', 'expired')",
-                (str(state), reason, utc_now(), row.tenant, row.id),
-            )
-            return _fetch(connection, row.tenant, row.id)
-
-        return await self._db.write(change, durable=True)
-
-    async def settle_waiting(self, row: Announcement, state: State, reason: str) -> bool:
-        """queued or rendering -> an end; False when it began to play meanwhile."""
-
-        def change(connection: sqlite3.Connection) -> bool:
-            cursor = connection.execute(
-                "UPDATE announcements SET state = ?, reason = ?, finished_at = ?"
-                " WHERE tenant = ? AND id = ? AND state IN ('queued', 'rendering')",
-                (str(state), reason, utc_now(), row.tenant, row.id),
-            )
-            return cursor.rowcount == 1
-
-        return await self._db.write(change, durable=True)
-
-    async def _move(
-        self, row: Announcement, state: str, change: str, values: tuple[object, ...], *, durable: bool = False
-    ) -> bool:
+    async def _move(self, row: Announcement, state: str, change: str, values: tuple[object, ...]) -> bool:
         statement = f"UPDATE announcements SET {change} WHERE tenant = ? AND id = ? AND state = ?"  # noqa: S608 - constants
         work: Callable[[sqlite3.Connection], bool] = lambda connection: (
             connection.execute(statement, (*values, row.tenant, row.id, state)).rowcount == 1
         )
-        return await self._db.write(work, durable=durable)
+        return await self._db.write(work)
+
+    # ------------------------------------------------------------ deliveries
+
+    async def claim(self, row: Announcement, zone: str) -> Announcement | None:
+        """queued -> playing in a zone, on disk before the first sample; None when it is not queued any more."""
+        return await self._deliver(row, zone, ("queued",), state="playing", started_at=utc_now())
+
+    async def put_back(self, row: Announcement, zone: str) -> None:
+        """playing -> queued: it was claimed, but nothing of it was heard."""
+        await self._deliver(row, zone, ("playing",), state="queued", started_at=None)
+
+    async def give_way(self, row: Announcement, zone: str, position_s: float) -> None:
+        """playing -> queued: something more urgent interrupted it; it goes on at `position_s`."""
+        count = row.delivery(zone).preempted + 1
+        change = {"reason": "preempted", "preempted": count, "position_s": position_s}
+        await self._deliver(row, zone, ("playing",), state="queued", **change)
+
+    async def interrupt(self, row: Announcement, zone: str, reason: str) -> Announcement:
+        """playing -> queued to be repeated from its start, or failed when it was repeated already."""
+
+        def change(connection: sqlite3.Connection) -> Announcement:
+            where = "state = 'playing' AND tenant = ? AND announcement = ? AND zone = ?"
+            _interrupt(connection, reason, where, (row.tenant, row.id, zone))
+            return _summarise(connection, row.tenant, row.id)
+
+        return await self._db.write(change, durable=True)
+
+    async def settle(self, row: Announcement, zone: str, state: State, reason: str = "") -> None:
+        """Reach an end in a zone; what is over there already stays as it is."""
+        ends = {"state": str(state), "reason": reason, "finished_at": utc_now()}
+        await self._deliver(row, zone, ("queued", "playing"), **ends)
+
+    async def settle_waiting(self, row: Announcement, reasons: Mapping[str, str], state: State) -> bool:
+        """Let a message go in the zones of `reasons` where it still waits; False when it waits in none."""
+
+        def change(connection: sqlite3.Connection) -> bool:
+            changed = 0
+            for zone, reason in reasons.items():
+                changed += connection.execute(
+                    "UPDATE deliveries SET state = ?, reason = ?, finished_at = ?"
+                    " WHERE tenant = ? AND announcement = ? AND zone = ? AND state = 'queued'",
+                    (str(state), reason, utc_now(), row.tenant, row.id, zone),
+                ).rowcount
+            if changed:
+                _summarise(connection, row.tenant, row.id)
+            return changed > 0
+
+        return await self._db.write(change, durable=True)
+
+    async def _deliver(
+        self, row: Announcement, zone: str, before: tuple[str, ...], **changes: object
+    ) -> Announcement | None:
+        """Change one delivery that is in a state of `before`, and its message with it; None when it is in another."""
+        assignments = ", ".join(f"{column} = ?" for column in changes)
+        marks = ", ".join("?" * len(before))
+        statement = (
+            f"UPDATE deliveries SET {assignments}"  # noqa: S608 - names from our own code
+            f" WHERE tenant = ? AND announcement = ? AND zone = ? AND state IN ({marks})"
+        )
+
+        def change(connection: sqlite3.Connection) -> Announcement | None:
+            values = (*changes.values(), row.tenant, row.id, zone, *before)
+            if connection.execute(statement, values).rowcount == 0:
+                return None
+            return _summarise(connection, row.tenant, row.id)
+
+        return await self._db.write(change, durable=True)
+
+
+def _same(connection: sqlite3.Connection, tenant: str, announcement_id: str, key: str) -> str | None:
+    """The message that a new one would double."""
+    found = connection.execute(
+        f"SELECT id FROM announcements WHERE tenant = ? AND (id = ? OR (? <> '' AND key = ? AND state NOT IN {_OVER}))",  # noqa: S608
+        (tenant, announcement_id, key, key),
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _insert(
+    connection: sqlite3.Connection, tenant: str, announcement_id: str, new: NewAnnouncement, *, chime: bool
+) -> None:
+    rank = PRIORITIES.index(new.priority)
+    row = {
+        "tenant": tenant,
+        "id": announcement_id,
+        "text": new.text,
+        "voice": new.voice,
+        "language": new.language,
+        "priority": rank,
+        "volume": 1.0 if new.volume is None else new.volume,
+        "chime": int(chime),
+        "max_age_s": new.max_age_s,
+        "repeats": new.repeats,
+        "pause_s": new.pause_s,
+        "key": new.key,
+        "interrupted": str(new.interrupted),
+        "audio": new.audio or None,
+        "state": "queued",
+        "created_at": utc_now(),
+    }
+    insert_row(connection, "announcements", row)
+    place = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+    for zone in new.zones:
+        delivery = {"tenant": tenant, "announcement": announcement_id, "zone": zone, "priority": rank, "place": place}
+        insert_row(connection, "deliveries", {**delivery, "state": "queued"})
 
 
 def _interrupt(connection: sqlite3.Connection, reason: str, where: str, key: tuple[str, ...]) -> None:
-    failed = f"UPDATE announcements SET state = 'failed', reason = ?, finished_at = ? WHERE repeated > 0 AND {where}"  # noqa: S608
-    again = f"UPDATE announcements SET state = 'queued', reason = ?, repeated = repeated + 1 WHERE {where}"  # noqa: S608
+    failed = f"UPDATE deliveries SET state = 'failed', reason = ?, finished_at = ? WHERE repeated > 0 AND {where}"  # noqa: S608
+    again = (
+        "UPDATE deliveries SET state = 'queued', reason = ?, repeated = repeated + 1, position_s = 0"  # noqa: S608
+        f" WHERE {where}"
+    )
     connection.execute(failed, (reason, utc_now(), *key))
     connection.execute(again, (reason, *key))
 
 
+def _summarise(connection: sqlite3.Connection, tenant: str, announcement_id: str) -> Announcement:
+    """Bring the state of a message in line with its deliveries, and return it."""
+    row = _fetch(connection, tenant, announcement_id)
+    state, reason = summary_of(row.zones)
+    if state is State.QUEUED and row.state is State.RENDERING:
+        state = State.RENDERING
+    if (state, reason) != (row.state, row.reason):
+        change = "UPDATE announcements SET state = ?, reason = ? WHERE tenant = ? AND id = ?"
+        connection.execute(change, (str(state), reason, tenant, announcement_id))
+        return _fetch(connection, tenant, announcement_id)
+    return row
+
+
 def _fetch(connection: sqlite3.Connection, tenant: str, announcement_id: str) -> Announcement:
     row = connection.execute(
-        "SELECT * FROM announcements WHERE tenant = ? AND id = ?", (tenant, announcement_id)
+        "SELECT *, rowid AS place FROM announcements WHERE tenant = ? AND id = ?", (tenant, announcement_id)
     ).fetchone()
     if row is None:
         raise NotFound("announcement_not_found", announcement=announcement_id)
-    return _record(row)
+    return _record(connection, row)
 
 
-def _record(row: sqlite3.Row) -> Announcement:
+def _record(connection: sqlite3.Connection, row: sqlite3.Row) -> Announcement:
+    query = "SELECT * FROM deliveries WHERE tenant = ? AND announcement = ? ORDER BY rowid"
+    deliveries = connection.execute(query, (row["tenant"], row["id"])).fetchall()
+    same = ("tenant", "id", "text", "voice", "language", "volume", "repeats", "pause_s", "key", "interrupted", "reason")
+    also = ("max_age_s", "rendition", "audio", "duration_s", "created_at", "place")
+    fields: dict[str, Any] = {name: row[name] for name in (*same, *also)}
     return Announcement(
-        tenant=row["tenant"],
-        id=row["id"],
-        text=row["text"],
-        voice=row["voice"],
-        language=row["language"],
+        **fields,
         priority=PRIORITIES[row["priority"]],
-        volume=row["volume"],
         chime=bool(row["chime"]),
         state=State(row["state"]),
-        reason=row["reason"],
-        repeated=row["repeated"],
-        max_age_s=row["max_age_s"],
-        zone=row["zone"],
-        rendition=row["rendition"],
-        audio=row["audio"],
-        duration_s=row["duration_s"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
+        zones=tuple(_delivery(delivery) for delivery in deliveries),
     )
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    names = ("zone", "reason", "repeated", "preempted", "position_s", "started_at", "finished_at")
+    fields: dict[str, Any] = {name: row[name] for name in names}
+    return Delivery(state=State(row["state"]), **fields)
 
 
 def _decode_cursor(cursor: str | None) -> int:

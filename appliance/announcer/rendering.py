@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from appliance.announcer.chime import with_chime
+import numpy as np
+
 from appliance.announcer.ledger import Ledger
+from appliance.announcer.programme import compose
 from appliance.announcer.records import PRIORITIES, Announcement, NewAnnouncement, State
 from appliance.audio.encoding import encode_audio
 from appliance.audio.files import read_audio, to_mono
@@ -21,7 +24,8 @@ from appliance.voices.blobs import BlobStore
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # messages made ready beyond the next one
+AHEAD = 2  # messages made ready beyond the next one of a zone
+LOADED = 4  # sounds kept in memory between being ready and being played in the last of their zones
 MAX_RENDITION_S = 3_600.0
 CLIENT = "announcer"  # whose place in the synthesis queue announcements take
 
@@ -31,8 +35,6 @@ class SpeechMaker(Protocol):
 
     async def open(self, request: SpeechRequest) -> Speech: ...
 
-    async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]: ...
-
 
 def speech_request(tenant: str, what: Announcement | NewAnnouncement) -> SpeechRequest:
     """The speech of a message; its priority counts among all requests of the box."""
@@ -40,21 +42,32 @@ def speech_request(tenant: str, what: Announcement | NewAnnouncement) -> SpeechR
     return SpeechRequest(tenant, what.voice, what.text, what.language, priority=rank, client=CLIENT, purpose="announce")
 
 
+@dataclass(frozen=True)
+class RenderingRooms:
+    """What rendering stands on."""
+
+    synthesis: SpeechMaker
+    ledger: Ledger
+    blobs: BlobStore
+
+
 class RenderAhead:
     """Renders one message at a time, but never lets one wait behind a lesser one."""
 
-    def __init__(self, synthesis: SpeechMaker, ledger: Ledger, blobs: BlobStore, on_change: Callable[[], None]) -> None:
-        self._synthesis = synthesis
-        self._ledger = ledger
-        self._blobs = blobs
+    def __init__(self, rooms: RenderingRooms, target_lufs: float | None, on_change: Callable[[], None]) -> None:
+        self._synthesis = rooms.synthesis
+        self._ledger = rooms.ledger
+        self._blobs = rooms.blobs
+        self._target_lufs = target_lufs
         self._on_change = on_change
         self._tasks: dict[str, tuple[int, asyncio.Task[None]]] = {}  # id -> (rank, task)
         self._not_before: dict[str, float] = {}  # id -> loop time of the next attempt
+        self._loaded: OrderedDict[str, Audio] = OrderedDict()  # id -> what is heard of it
 
     def begin(self, waiting: tuple[Announcement, ...]) -> None:
-        """Start what is missing among the first of `waiting`."""
+        """Start what is missing among `waiting`: the next ones of every zone, in order."""
         now = asyncio.get_running_loop().time()
-        for row in waiting[: 1 + AHEAD]:
+        for row in waiting:
             if row.audio is not None or row.id in self._tasks or self._not_before.get(row.id, 0.0) > now:
                 continue
             if all(row.rank > rank for rank, _ in self._tasks.values()):
@@ -68,6 +81,7 @@ class RenderAhead:
     def forget(self, announcement_id: str) -> None:
         """The message is over: nothing of it is made any more."""
         self._not_before.pop(announcement_id, None)
+        self._loaded.pop(announcement_id, None)
         if announcement_id in self._tasks:
             self._tasks[announcement_id][1].cancel()
 
@@ -79,13 +93,37 @@ class RenderAhead:
         if tasks:
             await asyncio.wait(tasks)
 
-    def load(self, row: Announcement) -> Audio:
-        """The sound of a rendered message, with its chime. Blocks. Raises NotFound, Corrupt."""
+    async def load(self, row: Announcement) -> Audio:
+        """What is heard of a message that has its sound: chime, repeats and all. Raises NotFound, Corrupt."""
+        if row.id not in self._loaded:
+            self._loaded[row.id] = await asyncio.to_thread(self._compose, row)
+            while len(self._loaded) > LOADED:
+                self._loaded.popitem(last=False)
+        return self._loaded[row.id]
+
+    def _compose(self, row: Announcement) -> Audio:
         digest = row.audio or ""
         self._blobs.verify(digest)
         decoded = read_audio(self._blobs.path(digest), max_duration_s=MAX_RENDITION_S)
-        speech = Audio(to_mono(decoded.samples), decoded.sample_rate)
-        return with_chime(speech) if row.chime else speech
+        return compose(Audio(to_mono(decoded.samples), decoded.sample_rate), row, self._target_lufs)
+
+    async def prepare(self, tenant: str, new: NewAnnouncement) -> None:
+        """Have the sound of a message made and kept before it is asked for. Raises what synthesis raises."""
+        if not new.audio:
+            await self._speak(tenant, new)
+
+    async def _speak(self, tenant: str, what: Announcement | NewAnnouncement) -> tuple[str, str, float]:
+        """(rendition, digest, seconds) of the speech of a message, made now or once before."""
+        speech = await self._synthesis.open(speech_request(tenant, what))
+        known = await self._ledger.queue.spoken(tenant, speech.rendition)
+        if known is not None and await asyncio.to_thread(self._blobs.has, known[0]):
+            await speech.chunks.aclose()  # type: ignore[attr-defined]
+            return speech.rendition, *known
+        parts = [chunk.samples async for chunk in speech.chunks]
+        audio = Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
+        digest = await asyncio.to_thread(self._file, audio, speech.tags)
+        await self._ledger.queue.keep_spoken(tenant, speech.rendition, digest, audio.duration_s)
+        return speech.rendition, digest, audio.duration_s
 
     async def _render(self, row: Announcement) -> None:
         queue = self._ledger.queue
@@ -93,9 +131,8 @@ class RenderAhead:
             if not await queue.begin_rendering(row):
                 return
             self._ledger.tell(replace(row, state=State.RENDERING))
-            speech, audio = await self._synthesis.render(speech_request(row.tenant, row))
-            digest = await asyncio.to_thread(self._file, audio, speech.tags)
-            if await queue.attach_audio(row, speech.rendition, digest, audio.duration_s):
+            rendition, digest, duration_s = await self._speak(row.tenant, row)
+            if await queue.attach_audio(row, rendition, digest, duration_s):
                 await self._ledger.publish(row)
         except (Busy, Unavailable, StorageFull) as error:  # may pass: it is tried again until it is too old
             await self._postpone(row, error.code)

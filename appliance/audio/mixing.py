@@ -6,6 +6,8 @@ The player renders block by block; everything here is plain numpy on mono float3
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -15,6 +17,19 @@ from appliance.contracts import Samples
 CEILING = 10 ** (-1.0 / 20)  # -1 dBFS: what the limiter lets through, room for the converter's own overshoot
 _ATTACK_S = 0.002
 _RELEASE_S = 0.25
+
+SPEECH, MUSIC = "speech", "music"  # roles of a track: music makes way for speech
+
+
+@dataclass(frozen=True)
+class Ducking:
+    """How music makes way: to `depth_db` within `down_s` of the first sample of speech, held for `hold_s` after the
+    last one (messages that follow each other must not make it pump), then back within `up_s`."""
+
+    depth_db: float = -18.0
+    down_s: float = 0.15
+    hold_s: float = 0.5
+    up_s: float = 1.0
 
 
 class Ramp:
@@ -53,9 +68,14 @@ class Track:
     `feed` and `end` may be called while others call `take` only under the mixer owner's lock.
     """
 
-    def __init__(self, track_id: str, sample_rate: int, device_rate: int, gain: float) -> None:
+    def __init__(
+        self, track_id: str, sample_rate: int, device_rate: int, gain: float, role: str = SPEECH, start: int = 0
+    ) -> None:
+        """`start`: samples at the device's rate that were heard before, in another life of this sound."""
         self.id = track_id
+        self.role = role
         self.device_rate = device_rate
+        self.start = start
         self.taken = 0  # samples handed out, at the device's rate
         self.buffered = 0  # samples waiting, at the device's rate
         self.is_ended = False
@@ -65,6 +85,11 @@ class Track:
         self._resampler = None
         if sample_rate != device_rate:
             self._resampler = soxr.ResampleStream(sample_rate, device_rate, 1, dtype="float32", quality="HQ")
+
+    @property
+    def position(self) -> int:
+        """Samples of the whole sound handed out so far, at the device's rate."""
+        return self.start + self.taken
 
     @property
     def is_over(self) -> bool:
@@ -130,13 +155,56 @@ class Limiter:
         return np.clip(ramp.apply(block), -CEILING, CEILING).astype(np.float32)
 
 
-class Mixer:
-    """The tracks that sound now, summed, at the volume of the output, limited."""
+class Duck:
+    """The gain of the music bus, derived from what sounds now: whatever ends the speech, the music returns."""
 
-    def __init__(self, sample_rate: int, volume: float) -> None:
+    def __init__(self, sample_rate: int, ducking: Ducking) -> None:
+        self._rate = sample_rate
+        self._ducking = ducking
+        self._low = float(10 ** (ducking.depth_db / 20))
+        self._gain = Ramp(1.0)
+        self._is_down = False
+        self._held = 0  # samples since the last speech
+
+    def apply(self, block: Samples, *, is_speaking: bool) -> Samples:
+        """The music of one block, at the level that the speech beside it asks for."""
+        if is_speaking:
+            self._held = 0
+            if not self._is_down:
+                self._is_down = True
+                self._gain.move(self._low, round(self._ducking.down_s * self._rate))
+        elif self._is_down:
+            self._held += len(block)
+            if self._held > self._ducking.hold_s * self._rate:
+                self._is_down = False
+                self._gain.move(1.0, round(self._ducking.up_s * self._rate))
+        return self._gain.apply(block)
+
+
+class Delay:
+    """The sound, some samples later: loudspeakers further from the stage than others."""
+
+    def __init__(self, samples: int) -> None:
+        self._waiting = np.zeros(samples, np.float32)
+
+    def apply(self, block: Samples) -> Samples:
+        """As many samples as came in, those of `samples` ago."""
+        if len(self._waiting) == 0:
+            return block
+        line = np.concatenate([self._waiting, block])
+        self._waiting = line[len(block) :]
+        return line[: len(block)]
+
+
+class Mixer:
+    """The tracks that sound now: music under speech, at the volume of the output, delayed, limited."""
+
+    def __init__(self, sample_rate: int, volume: float, ducking: Ducking = Ducking(), delay_s: float = 0.0) -> None:
         self.sample_rate = sample_rate
         self.tracks: dict[str, Track] = {}
         self._volume = Ramp(volume)
+        self._duck = Duck(sample_rate, ducking)
+        self._delay = Delay(round(delay_s * sample_rate))
         self._limiter = Limiter(sample_rate)
 
     def set_volume(self, volume: float) -> None:
@@ -145,7 +213,15 @@ class Mixer:
 
     def render(self, count: int) -> Samples:
         """The next `count` samples of everything together."""
-        mix = np.zeros(count, np.float32)
-        for track in self.tracks.values():
-            mix += track.take(count)
-        return self._limiter.apply(self._volume.apply(mix))
+        speech = [track for track in self.tracks.values() if track.role == SPEECH]
+        is_speaking = any(track.buffered > 0 for track in speech)
+        music = _sum(count, (track for track in self.tracks.values() if track.role == MUSIC))
+        mix = self._duck.apply(music, is_speaking=is_speaking) + _sum(count, speech)
+        return self._limiter.apply(self._delay.apply(self._volume.apply(mix)))
+
+
+def _sum(count: int, tracks: Iterable[Track]) -> Samples:
+    total = np.zeros(count, np.float32)
+    for track in tracks:
+        total += track.take(count)
+    return total

@@ -4,12 +4,16 @@ It decides nothing: what to play, when and how loud comes over the control socke
 what happened goes back the same way. When the socket closes, the player falls silent and ends.
 
 Orders                                                   Reports
-`play`    id, sample_rate, gain                          `device`    state open | absent | error, code, measured …
+`play`    id, sample_rate, gain, start_s                 `device`    state open | absent | error, code, measured …
 `pcm`     id; payload: mono float32, little endian       `started`   id
 `end`     id: no more samples will come                  `position`  id, position_s (heard so far), buffered_s
-`stop`    id, or null for all                            `finished`  id, outcome played | stopped, position_s, underruns
-`volume`  value (amplitude factor 0..1)                  `alive`     every half second, with what was written so far
-                                                         `refused`   an order that made no sense, and why
+`music`   id, path, gain, start_s: a file, under speech  `finished`  id, outcome played | stopped, position_s, underruns
+`stop`    id, or null for all; fade_s                    `alive`     every half second, with what was written so far
+`volume`  value (amplitude factor 0..1)                  `refused`   an order that made no sense, and why
+                                                         `lost`      a device went away: code, measured
+
+A device that goes away is replaced by the next of the list that opens at the same rate, and what was being said goes on
+there; when there is none, the player says so and ends.
 
 The device gets silence between the sounds: amplifiers and HDMI sinks that fall asleep swallow the first syllable, and
 an unplugged device is noticed at once. Writing blocks; no callback runs Python in the realtime thread.
@@ -18,6 +22,7 @@ an unplugged device is noticed at once. Writing blocks; no callback runs Python 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import queue
 import signal
@@ -25,12 +30,17 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from appliance.audio.mixing import Mixer, Track
+from appliance.audio.feeding import feed_file
+from appliance.audio.mixing import MUSIC, SPEECH, Ducking, Mixer, Track
 from appliance.audio.output import Output, OutputRequest, open_output
 from appliance.contracts import Samples
 from appliance.errors import Unavailable
@@ -51,6 +61,15 @@ Report = dict[str, Any]
 EXIT_PARENT_GONE = 0
 EXIT_NO_DEVICE = 3
 EXIT_DEVICE_LOST = 4
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the output sounds, apart from the device."""
+
+    volume: float = 1.0
+    delay_s: float = 0.0
+    ducking: Ducking = field(default_factory=Ducking)
 
 
 class OrderError(ValueError):
@@ -89,17 +108,27 @@ class ControlLine:
 class Player:
     """Carries out orders (one thread) and writes blocks to the device (another); the lock guards the mixer."""
 
-    def __init__(self, output: Output, volume: float, line: ControlLine) -> None:
+    def __init__(self, output: Output, request: OutputRequest, manner: Manner, line: ControlLine) -> None:
         self._output = output
+        self._request = request
         self._line = line
         self._lock = threading.Lock()
-        self._mixer = Mixer(output.sample_rate, volume)
+        self._mixer = Mixer(output.sample_rate, manner.volume, manner.ducking, manner.delay_s)
         self._block = round(BLOCK_S * output.sample_rate)
-        self._lead_s = output.latency_s + LEAD_S
+        self._delay_s = manner.delay_s
+        self._recent: deque[Samples] = deque(maxlen=self._lead_blocks)  # written, perhaps not heard
         self._ending: list[tuple[int, Report]] = []  # (blocks until it has left the device, what to report then)
         self._underruns = 0
         self._underruns_at: dict[str, int] = {}  # count when each track began
         self.is_parent_gone = threading.Event()
+
+    @property
+    def _lead_s(self) -> float:
+        return self._output.latency_s + LEAD_S
+
+    @property
+    def _lead_blocks(self) -> int:
+        return int(self._lead_s / BLOCK_S) + 1
 
     # ------------------------------------------------------------ orders
 
@@ -109,6 +138,7 @@ class Player:
             "play": self._play,
             "pcm": self._feed,
             "end": self._end,
+            "music": self._play_music,
             "stop": self._stop,
             "volume": self._set_volume,
         }
@@ -119,15 +149,32 @@ class Player:
             raise OrderError(f"{type(error).__name__}: {error}") from error
 
     def _play(self, header: dict[str, Any], _payload: bytes) -> None:
-        rate, gain = int(header["sample_rate"]), float(header.get("gain", 1.0))
-        if not 4_000 <= rate <= 384_000 or not 0.0 <= gain <= 1.0:
-            raise OrderError(f"sample rate {rate}, gain {gain}")
-        track = Track(str(header["id"]), rate, self._mixer.sample_rate, gain)
+        rate = int(header["sample_rate"])
+        if not 4_000 <= rate <= 384_000:
+            raise OrderError(f"sample rate {rate}")
+        self._add(header, rate, SPEECH)
+
+    def _play_music(self, header: dict[str, Any], _payload: bytes) -> None:
+        path = Path(str(header["path"]))
+
+        def feed() -> None:
+            feed_file(path, float(header.get("start_s", 0.0)), track, self._lock)
+
+        track = self._add(header, self._mixer.sample_rate, MUSIC)
+        threading.Thread(target=feed, name="music", daemon=True).start()
+
+    def _add(self, header: dict[str, Any], rate: int, role: str) -> Track:
+        gain, start_s = float(header.get("gain", 1.0)), float(header.get("start_s", 0.0))
+        if not 0.0 <= gain <= 1.0 or not 0.0 <= start_s < 86_400:
+            raise OrderError(f"gain {gain}, start {start_s}")
+        device_rate = self._mixer.sample_rate
+        track = Track(str(header["id"]), rate, device_rate, gain, role, round(start_s * device_rate))
         with self._lock:
             if track.id in self._mixer.tracks or len(self._mixer.tracks) >= MAX_TRACKS:
                 raise OrderError(f"{track.id} plays already, or {MAX_TRACKS} others do")
             self._mixer.tracks[track.id] = track
             self._underruns_at[track.id] = self._underruns
+        return track
 
     def _feed(self, header: dict[str, Any], payload: bytes) -> None:
         track = self._mixer.tracks.get(str(header["id"]))
@@ -149,11 +196,13 @@ class Player:
             track.is_ended = True
 
     def _stop(self, header: dict[str, Any], _payload: bytes) -> None:
-        wanted = header["id"]
+        wanted, fade_s = header["id"], float(header.get("fade_s", FADE_S))
+        if not 0.0 <= fade_s <= 10.0:
+            raise OrderError(f"fade {fade_s}")
         with self._lock:
             for track in self._mixer.tracks.values():
                 if wanted in (None, track.id) and not track.is_stopping:
-                    track.stop(round(FADE_S * self._mixer.sample_rate))
+                    track.stop(round(fade_s * self._mixer.sample_rate))
 
     def _set_volume(self, header: dict[str, Any], _payload: bytes) -> None:
         value = float(header["value"])
@@ -165,7 +214,16 @@ class Player:
     # ------------------------------------------------------------ sound
 
     def run(self) -> None:
-        """Write blocks until the parent is gone. Raises sounddevice.PortAudioError when the device is lost."""
+        """Write blocks until the parent is gone. Raises sounddevice.PortAudioError when no device is left."""
+        from sounddevice import PortAudioError  # present: the device is open
+
+        while not self._has_fallen_silent():
+            try:
+                self._write_on()
+            except PortAudioError as error:
+                self._change_device(error)
+
+    def _write_on(self) -> None:
         started, written_s = time.monotonic(), 0.0
         next_alive = next_position = 0.0
         while not self._has_fallen_silent():
@@ -185,6 +243,26 @@ class Player:
                 next_alive = now + ALIVE_S
                 self._line.report("alive", written_s=round(written_s, 3), underruns=self._underruns)
 
+    def _change_device(self, error: Exception) -> None:
+        """Go on, on the next device that takes the same sound. Raises `error` when there is none."""
+        lost = self._output
+        self._line.report("lost", code="sound_device_lost", measured=_loss(lost, error))
+        with suppress(Exception):  # of a device that is gone
+            lost.stream.close()
+        others = [device for device in self._request.devices if device != lost.wanted]
+        try:
+            request = replace(self._request, devices=(*others, lost.wanted), sample_rate=lost.sample_rate)
+            output = open_output(request, has_been_open=True)
+        except Unavailable:
+            raise error from None
+        if output.sample_rate != lost.sample_rate:
+            raise error
+        self._output = output
+        report_output(self._line, output)
+        for block in self._recent:  # what was on its way
+            output.stream.write(self._spread(block))
+        self._recent = deque(self._recent, maxlen=self._lead_blocks)
+
     def _has_fallen_silent(self) -> bool:
         if not self.is_parent_gone.is_set():
             return False
@@ -199,7 +277,8 @@ class Player:
             over = [track for track in self._mixer.tracks.values() if track.is_over]
             for track in over:
                 del self._mixer.tracks[track.id]
-        has_run_dry = bool(self._output.stream.write(_spread(block, self._output.channels)))
+        self._recent.append(block)
+        has_run_dry = bool(self._output.stream.write(self._spread(block)))
         for track_id in fresh:
             self._line.report("started", id=track_id)
         self._count_down(over)
@@ -212,10 +291,10 @@ class Player:
             report = {
                 "id": track.id,
                 "outcome": "stopped" if track.is_stopping else "played",
-                "position_s": round(track.taken / track.device_rate, 3),
+                "position_s": round(track.position / track.device_rate, 3),
                 "underruns": self._underruns - self._underruns_at.pop(track.id),
             }
-            blocks = 0 if track.is_stopping else int(self._lead_s / BLOCK_S) + 1
+            blocks = 0 if track.is_stopping else self._lead_blocks + int(self._delay_s / BLOCK_S)
             self._ending.append((blocks, report))
         for _, report in [entry for entry in self._ending if entry[0] <= 0]:
             self._line.report("finished", **report)
@@ -223,14 +302,20 @@ class Player:
 
     def _report_positions(self) -> None:
         for track in list(self._mixer.tracks.values()):
-            heard_s = max(0.0, track.taken / track.device_rate - self._output.latency_s)
+            heard_s = max(0.0, track.position / track.device_rate - self._output.latency_s - self._delay_s)
             buffered_s = track.buffered / track.device_rate
             self._line.report("position", id=track.id, position_s=round(heard_s, 3), buffered_s=round(buffered_s, 3))
 
+    def close(self) -> None:
+        """Let go of the device."""
+        self._output.stream.close()
 
-def _spread(block: Samples, channels: int) -> Samples:
-    """(n,) -> (n, channels), the same sound on every channel."""
-    return np.repeat(block[:, np.newaxis], channels, axis=1)
+    def _spread(self, block: Samples) -> Samples:
+        """(n,) -> (n, channels): the same sound on every channel of the zone, silence on the others."""
+        frames = np.zeros((len(block), self._output.channels), np.float32)
+        named = [channel - 1 for channel in self._request.channels if channel <= self._output.channels]
+        frames[:, named or slice(None)] = block[:, np.newaxis]
+        return frames
 
 
 def listen(sock: socket.socket, player: Player, line: ControlLine) -> None:
@@ -248,8 +333,8 @@ def listen(sock: socket.socket, player: Player, line: ControlLine) -> None:
     os._exit(EXIT_PARENT_GONE)  # the device swallowed the writing thread: nobody is left who could end it
 
 
-def serve(sock: socket.socket, request: OutputRequest, volume: float) -> int:
-    """Own the device until the parent goes or the device does; the exit status says which."""
+def serve(sock: socket.socket, request: OutputRequest, manner: Manner) -> int:
+    """Own the device until the parent goes or the last device does; the exit status says which."""
     line = ControlLine(sock)
     try:
         output = open_output(request)
@@ -258,15 +343,8 @@ def serve(sock: socket.socket, request: OutputRequest, volume: float) -> int:
         line.report("device", state=state, code=error.code, measured=error.measured)
         line.flush()
         return EXIT_NO_DEVICE
-    line.report(
-        "device",
-        state="open",
-        device=output.name,
-        sample_rate=output.sample_rate,
-        channels=output.channels,
-        latency_s=round(output.latency_s, 4),
-    )
-    player = Player(output, volume, line)
+    report_output(line, output)
+    player = Player(output, request, manner, line)
     threading.Thread(target=listen, args=(sock, player, line), name="orders", daemon=True).start()
     from sounddevice import PortAudioError  # present: the device is open
 
@@ -276,8 +354,21 @@ def serve(sock: socket.socket, request: OutputRequest, volume: float) -> int:
         line.report("device", state="error", code="sound_device_lost", measured=_loss(output, error))
         line.flush()
         return EXIT_DEVICE_LOST
-    output.stream.close()
+    player.close()
     return EXIT_PARENT_GONE
+
+
+def report_output(line: ControlLine, output: Output) -> None:
+    """Tell the parent what is open now."""
+    line.report(
+        "device",
+        state="open",
+        device=output.name,
+        wanted=output.wanted,
+        sample_rate=output.sample_rate,
+        channels=output.channels,
+        latency_s=round(output.latency_s, 4),
+    )
 
 
 def _loss(output: Output, error: Exception) -> dict[str, str]:
@@ -288,13 +379,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the child process."""
     parser = argparse.ArgumentParser(prog="appliance.audio.player")
     parser.add_argument("--control-fd", type=int, required=True, help="our end of the socket to the parent")
-    parser.add_argument("--device", default="", help="name, part of a name, or index; empty: the system's default")
+    parser.add_argument("--device", action="append", help="name, part of a name, or index; again: the next best")
+    parser.add_argument("--channel", action="append", type=int, default=[], help="of the device, from 1; again: more")
     parser.add_argument("--sample-rate", type=int, default=48_000)
     parser.add_argument("--volume", type=float, default=1.0)
+    parser.add_argument("--delay-s", type=float, default=0.0)
+    parser.add_argument("--duck-db", type=float, default=Ducking.depth_db)
+    parser.add_argument("--media-role", default="", help="what sound servers are told that this is")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the line
+    if args.media_role:
+        os.environ["PULSE_PROP"] = f"media.role={args.media_role}"
+        os.environ["PIPEWIRE_PROPS"] = json.dumps({"media.role": args.media_role})
     sock = socket.socket(fileno=args.control_fd)
-    return serve(sock, OutputRequest(args.device, args.sample_rate), args.volume)
+    request = OutputRequest(tuple(args.device or [""]), args.sample_rate, tuple(args.channel))
+    return serve(sock, request, Manner(args.volume, args.delay_s, Ducking(args.duck_db)))
 
 
 if __name__ == "__main__":

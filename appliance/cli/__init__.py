@@ -22,6 +22,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "run": ("run", "check-config"),
     "demo": ("demo",),
     "speech": ("say", "announce"),
+    "zones": ("zones",),
     "clone": ("clone",),
     "voices": ("voices",),
     "models": ("models",),
@@ -39,6 +40,7 @@ SUMMARIES = {
     "run": "run the daemon in the foreground",
     "check-config": "read all settings, print them, name what is wrong",
     "demo": "clone the carried recording and speak with it: the whole loop, with a report",
+    "zones": "the named outputs: state, alarms, volume",
     "say": "say something on the loudspeaker, or save it with --file",
     "announce": "announcements: say, list, stop",
     "clone": "make a voice from recordings",
@@ -55,7 +57,15 @@ SUMMARIES = {
 }
 
 
-LISTED = ("voices", "models", "lexicon", "recordings", "jobs", "announce")  # families that list when no action is named
+LISTED = (
+    "voices",
+    "models",
+    "lexicon",
+    "recordings",
+    "jobs",
+    "announce",
+    "zones",
+)  # families that list when no action is named
 
 
 def main(argv: Sequence[str] | None = None) -> int:

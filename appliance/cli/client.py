@@ -74,6 +74,10 @@ class Client:
         """Send a JSON document to be kept at `path`, receive it as it is kept."""
         return self.call("PUT", path, json.dumps(body).encode(), {"Content-Type": "application/json"}).json()
 
+    def patch(self, path: str, body: Any) -> Any:
+        """Change what is at `path`, receive it as it is then."""
+        return self.call("PATCH", path, json.dumps(body).encode(), {"Content-Type": "application/json"}).json()
+
     def delete(self, path: str) -> Any:
         """Delete what is at `path`; None when there is nothing to say."""
         return self.call("DELETE", path).json()

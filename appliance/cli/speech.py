@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from appliance.cli.client import Client
     from appliance.cli.terminal import Terminal
 
+COLUMNS = ("id", "state", "zones", "voice", "text", "created_at")
 FORMATS = ("wav", "flac", "mp3", "opus", "pcm")
 
 
 def configure(name: str, command: argparse.ArgumentParser) -> None:
     if name == "say":
         add_common(command)
-        _add_speech_options(command)
+        add_speech_options(command)
         command.add_argument("--file", metavar="OUT", help="save instead of playing; the suffix chooses the format")
         command.add_argument("--format", choices=FORMATS, help="format of --file (default: by its suffix, else wav)")
         command.add_argument("--speed", type=float, help="0.5 to 2.0")
@@ -30,13 +31,13 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
         command.set_defaults(command=say)
         return
     actions = command.add_subparsers(metavar="ACTION", required=True)
-    _add_speech_options(add_action(actions, "say", "queue an announcement", announce))
+    add_speech_options(add_action(actions, "say", "queue an announcement", announce))
     add_action(actions, "list", "queued and past announcements", list_announcements)
     stop = add_action(actions, "stop", "stop one announcement, or all", stop_announcements)
     stop.add_argument("id", nargs="?", help="which one (default: all)")
 
 
-def _add_speech_options(command: argparse.ArgumentParser) -> None:
+def add_speech_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("text", help="what to say")
     command.add_argument(
         "--voice", help="voice, e.g. anna or anna@3 (default: the one promoted last, else the first of the engine)"
@@ -45,6 +46,11 @@ def _add_speech_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--priority", choices=PRIORITIES, help="what is more urgent goes first")
     command.add_argument("--volume", type=float, help="0 to 1")
     command.add_argument("--no-chime", action="store_true", help="without the chime before")
+    command.add_argument("--zone", action="append", metavar="NAME", help="where; again for more (default: the first)")
+    command.add_argument("--repeats", type=int, help="how often in a row, 1 to 5")
+    command.add_argument("--key", help="the same message while one with this key waits or plays")
+    command.add_argument("--max-age", type=float, metavar="S", help="not said any more when older (default: 300)")
+    command.add_argument("--interrupted", choices=("restart", "resume", "drop"), help="when more urgent speech comes")
 
 
 def say(terminal: Terminal) -> int:
@@ -77,8 +83,8 @@ def save(terminal: Terminal) -> int:
     return 0
 
 
-def announce(terminal: Terminal) -> int:
-    """Queue an announcement and say what became of it."""
+def message_of(terminal: Terminal) -> JsonDict:
+    """The message that the options describe, as the doors take it."""
     given = terminal.arguments
     order: JsonDict = {
         "text": given.text,
@@ -87,15 +93,26 @@ def announce(terminal: Terminal) -> int:
         "priority": given.priority,
         "volume": given.volume,
         "chime": False if given.no_chime else None,
+        "zones": given.zone,
+        "repeats": given.repeats,
+        "key": given.key,
+        "max_age_s": given.max_age,
+        "interrupted": given.interrupted,
     }
-    row = terminal.client.post("/v1/announcements", {key: value for key, value in order.items() if value is not None})
+    return {key: value for key, value in order.items() if value is not None}
+
+
+def announce(terminal: Terminal) -> int:
+    """Queue an announcement and say what became of it."""
+    row = terminal.client.post("/v1/announcements", message_of(terminal))
     if terminal.as_json:
         terminal.document(row)
         return 0
     terminal.tell("cli.announced", id=row["id"], state=terminal.sentence(f"announcement.{row['state']}"))
-    loudspeaker = terminal.client.get("/v1/system")["loudspeaker"]
-    if loudspeaker.get("message"):  # it is not there or does not play: the announcement waits for it
-        terminal.tell("cli.loudspeaker_out", problem=loudspeaker["message"], seconds=row["max_age_s"])
+    places = {delivery["zone"] for delivery in row["zones"]}
+    for zone in terminal.client.items("/v1/zones"):
+        if zone["id"] in places and zone.get("message"):  # it is not there or does not play: the message waits for it
+            terminal.tell("cli.loudspeaker_out", problem=zone["message"], seconds=row["max_age_s"])
     return 0
 
 
@@ -105,13 +122,15 @@ def list_announcements(terminal: Terminal) -> int:
         terminal.document({"items": rows, "next": None})
         return 0
     terminal.table(
-        ("id", "state", "voice", "text", "created_at"),
-        [[_cell(terminal, row, key) for key in ("id", "state", "voice", "text", "created_at")] for row in rows],
+        COLUMNS,
+        [[_cell(terminal, row, key) for key in COLUMNS] for row in rows],
     )
     return 0
 
 
 def _cell(terminal: Terminal, row: JsonDict, key: str) -> object:
+    if key == "zones":
+        return " ".join(delivery["zone"] for delivery in row[key])
     return terminal.sentence(f"announcement.{row[key]}") if key == "state" else row.get(key)
 
 

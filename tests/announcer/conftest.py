@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.announcer.announcer import Announcer
+from appliance.announcer.announcer import Announcer, Surroundings
 from appliance.database import open_database
 from appliance.settings import LoudspeakerSettings
 from appliance.voices.blobs import BlobStore
@@ -42,7 +42,7 @@ def no_portaudio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings() -> LoudspeakerSettings:
-    return LoudspeakerSettings(device="voiced_test", volume=1.0, chime=False, sample_rate=RATE)
+    return LoudspeakerSettings(device="voiced_test", volume=1.0, chime=False, sample_rate=RATE, target_lufs=None)
 
 
 @pytest.fixture
@@ -54,4 +54,4 @@ def speech() -> LevelSpeech:
 async def announcer(tmp_path: Path, speech: LevelSpeech, settings: LoudspeakerSettings) -> AsyncIterator[Announcer]:
     """Not started yet: `async with announcer`."""
     async with open_database(tmp_path / "voiced.db") as db:
-        yield Announcer(speech, db, BlobStore(tmp_path / "blobs"), settings, PATIENCE)
+        yield Announcer(speech, db, BlobStore(tmp_path / "blobs"), settings, Surroundings(PATIENCE))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.announcer.announcer import Announcer
-from appliance.announcer.loudspeaker import Supervision
+from appliance.announcer.player_link import Supervision
 from appliance.announcer.records import Announcement
 from appliance.contracts import Audio
 from appliance.errors import Busy, InvalidInput, NotFound, VoicedError
@@ -94,15 +94,10 @@ class LevelSpeech:
         )
         return Speech(voice, f"rendition of {request.text}", 0, self.sample_rate, self._chunks(request))
 
-    async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]:
+    async def _chunks(self, request: SpeechRequest) -> AsyncIterator[Audio]:
         if self.busy_times > 0:
             self.busy_times -= 1
             raise Busy("box_busy", active=1, retry_after_s=1)
-        speech = await self.open(request)
-        parts = [chunk.samples async for chunk in speech.chunks]
-        return speech, Audio(np.concatenate(parts), self.sample_rate)
-
-    async def _chunks(self, request: SpeechRequest) -> AsyncIterator[Audio]:
         await asyncio.sleep(self.delay_s)
         self.rendered.append(request.text)
         level, seconds = request.text.split()

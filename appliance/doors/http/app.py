@@ -28,6 +28,7 @@ from appliance.doors.http import (
     versions,
     voices,
     weights,
+    zones,
 )
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Metrics
@@ -56,6 +57,7 @@ BUILT_IN: tuple[Route, ...] = (
     *recordings.ROUTES,
     *jobs.ROUTES,
     *announce.ROUTES,
+    *zones.ROUTES,
     *admin.ROUTES,
     *marks.ROUTES,
     *openapi.ROUTES,

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-
 from aiohttp import web
 
 from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import answer_json, answer_page, encode_json
+from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.live import stream_events
 from appliance.doors.http.marks import answer_marked
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import CurvesTold, JobAsked, JobsTold, JobTold, PageQuery, SamplesTold
-from appliance.doors.http.services import STOPPING, services_of
-from appliance.doors.http.speech import unfinished_is_broken, write_in_time
+from appliance.doors.http.services import services_of
 from appliance.jobs.records import CloneRequest, Job
 from appliance.messages import text
-
-HEARTBEAT_S = 15.0  # a comment line, so that proxies and clients see that the line is alive
 
 
 async def submit_job(request: web.Request) -> web.Response:
@@ -95,39 +89,7 @@ async def watch_job(request: web.Request) -> web.StreamResponse:
     job = await _find(request)
     language = language_of(request)
     rows = services_of(request).jobs.events(principal_of(request).tenant, job.id)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-    async with unfinished_is_broken(request):
-        await response.prepare(request)
-        async with aclosing(_with_heartbeat(rows, request.app[STOPPING])) as beats:
-            async for row in beats:
-                event = b": alive" if row is None else b"event: job\ndata: " + encode_json(show(row, language))
-                await write_in_time(response, event + b"\n\n")
-        await response.write_eof()
-    return response
-
-
-async def _with_heartbeat(rows: AsyncIterator[Job], stopping: asyncio.Event) -> AsyncGenerator[Job | None, None]:
-    """The rows, and None whenever nothing happened for a while; ends when the box stops."""
-    stopped = asyncio.ensure_future(stopping.wait())
-    pending = asyncio.ensure_future(anext(rows, None))
-    try:
-        while not stopped.done():
-            done, _ = await asyncio.wait({pending, stopped}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
-            if pending not in done:
-                yield None
-                continue
-            row = pending.result()
-            if row is None:
-                return
-            yield row
-            pending = asyncio.ensure_future(anext(rows, None))
-    finally:
-        pending.cancel()
-        stopped.cancel()
-        await asyncio.gather(pending, stopped, return_exceptions=True)
-        close = getattr(rows, "aclose", None)
-        if close is not None:
-            await close()
+    return await stream_events(request, rows, lambda row: ("job", show(row, language)))
 
 
 def show(job: Job, language: str) -> JsonDict:

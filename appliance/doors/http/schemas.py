@@ -480,16 +480,27 @@ class SamplesTold(PageTold):
 # ---------------------------------------------------------------- announcements
 
 
+ZoneName = Annotated[str, Field(min_length=1, max_length=63)]
+
+
 class AnnouncementAsked(Asked):
     """Something to be said aloud, now or as soon as what is more urgent has been said."""
 
-    text: str = Field(max_length=MAX_TEXT)
-    voice: str = Field(min_length=1, max_length=SPEC_LIMIT)
+    text: str = Field("", max_length=MAX_TEXT)
+    voice: str = Field("", max_length=SPEC_LIMIT)
+    rendition: str = Field("", max_length=100, description="id of a rendered line to play, instead of text and voice")
+    zones: list[ZoneName] = Field(default_factory=list, max_length=32, description="where; default: the first zone")
+    repeats: int = Field(1, ge=1, le=5, description="how often in a row")
+    pause_s: float = Field(2.0, ge=0, le=60, allow_inf_nan=False, description="between repeats")
+    key: str = Field("", max_length=200, description="a message with the key of one that waits or plays is that one")
+    interrupted: Literal["restart", "resume", "drop"] = Field(
+        "restart", description="what becomes of it when a more urgent message interrupts it"
+    )
     language: Language = "auto"
     priority: Literal["background", "normal", "urgent", "emergency"] = "normal"
     volume: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="on top of the loudspeaker's own volume")
     chime: bool | None = Field(None, description="default: as the box is set")
-    max_age_s: float = Field(300.0, gt=0, le=86_400, description="not said any more once it is older than this")
+    max_age_s: float = Field(300.0, gt=0, le=604_800, description="not said any more once it is older than this")
 
 
 class AnnouncementTold(Told):
@@ -499,6 +510,7 @@ class AnnouncementTold(Told):
     state: str
     reason: str
     priority: str
+    zones: list[dict[str, Any]]
     created_at: str
 
 
@@ -509,6 +521,24 @@ class AnnouncementsTold(PageTold):
 class StoppedTold(PageTold):
     stopped: int
     items: list[AnnouncementTold]
+
+
+class ZoneTold(Told):
+    id: str
+    state: str
+    alarms: list[dict[str, Any]]
+    volume: float
+    is_quiet: bool
+    playing: dict[str, Any] | None
+    waiting: int
+
+
+class ZonesTold(PageTold):
+    items: list[ZoneTold]
+
+
+class VolumeAsked(Asked):
+    volume: float = Field(ge=0, le=1, allow_inf_nan=False, description="until the next start of the box")
 
 
 # ---------------------------------------------------------------- operators

@@ -1,0 +1,44 @@
+"""`/v1/zones`: the named outputs of the box, what they do and what is wrong with them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from appliance.doors.http.answers import answer_json
+from appliance.doors.http.bodies import read_record
+from appliance.doors.http.middleware import language_of
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import VolumeAsked, ZonesTold, ZoneTold
+from appliance.doors.http.services import services_of
+
+
+async def list_zones(request: web.Request) -> web.Response:
+    """`GET /v1/zones`."""
+    zones = services_of(request).announcer.zones_as_json(language_of(request))
+    return answer_json({"items": zones, "next": None})
+
+
+async def get_zone(request: web.Request) -> web.Response:
+    """`GET /v1/zones/{zone}`."""
+    return _answer_zone(request)
+
+
+async def change_zone(request: web.Request) -> web.Response:
+    """`PATCH /v1/zones/{zone}`: its volume."""
+    asked = await read_record(request, VolumeAsked)
+    await services_of(request).announcer.set_volume(asked.volume, request.match_info["zone"])
+    return _answer_zone(request)
+
+
+def _answer_zone(request: web.Request) -> web.Response:
+    announcer = services_of(request).announcer
+    return answer_json(announcer.zone_as_json(request.match_info["zone"], language_of(request)))
+
+
+_ONE = "/v1/zones/{zone}"
+_TOLD = (Answer(200, "the zone", ZoneTold),)
+ROUTES = (
+    Route("GET", "/v1/zones", list_zones, "List zones", "zones", (Answer(200, "all zones", ZonesTold),)),
+    Route("GET", _ONE, get_zone, "One zone", "zones", _TOLD),
+    Route("PATCH", _ONE, change_zone, "Change the volume of a zone", "zones", _TOLD, body=Body(VolumeAsked)),
+)
