@@ -240,6 +240,7 @@ _ZONES = (
     (tenant, announcement, zone, priority, place, state, reason, repeated, started_at, finished_at)
     SELECT tenant, id, zone, priority, rowid, CASE state WHEN 'rendering' THEN 'queued' ELSE state END, reason,
     repeated, started_at, finished_at FROM announcements""",
+    *(f"ALTER TABLE announcements DROP COLUMN {gone}" for gone in ("repeated", "zone", "started_at", "finished_at")),
     "ALTER TABLE announcements ADD COLUMN repeats INTEGER NOT NULL DEFAULT 1",
     "ALTER TABLE announcements ADD COLUMN pause_s REAL NOT NULL DEFAULT 2",
     "ALTER TABLE announcements ADD COLUMN key TEXT NOT NULL DEFAULT ''",

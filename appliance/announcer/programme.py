@@ -11,7 +11,6 @@ from appliance.contracts import Audio
 
 TRUE_PEAK_DB = -1.0
 CLOSE_ENOUGH_LU = 0.5  # synthesis matched it already
-FADE_S = 0.025  # of the player: what was heard of an interrupted sound ends in it
 LOOK_BACK_S = 1.5
 FRAME_S = 0.02
 PAUSE_SHARE = 0.02  # of the mean power: below, nobody speaks
@@ -38,14 +37,13 @@ def level(speech: Audio, target_lufs: float | None) -> Audio:
 
 
 def resume_point(audio: Audio, position_s: float) -> float:
-    """Where a sound that was faded out at `position_s` goes on: at the last pause before, else where the fade began."""
-    cut_s = max(0.0, position_s - FADE_S)
+    """Where a sound that was broken off at `position_s` goes on: at the last pause before, else right there."""
     frame = round(FRAME_S * audio.sample_rate)
-    first = max(0, round((cut_s - LOOK_BACK_S) * audio.sample_rate))
-    before = audio.samples[first : round(cut_s * audio.sample_rate)]
+    first = max(0, round((position_s - LOOK_BACK_S) * audio.sample_rate))
+    before = audio.samples[first : round(position_s * audio.sample_rate)]
     count = len(before) // frame
     if count == 0:
-        return cut_s
+        return position_s
     powers = np.square(before[: count * frame].reshape(count, frame)).mean(axis=1)
     pauses = np.flatnonzero(powers < PAUSE_SHARE * powers.mean())
-    return (first + int(pauses[-1]) * frame) / audio.sample_rate if len(pauses) else cut_s
+    return (first + int(pauses[-1]) * frame) / audio.sample_rate if len(pauses) else position_s

@@ -80,6 +80,7 @@ class Track:
         self.buffered = 0  # samples waiting, at the device's rate
         self.is_ended = False
         self.is_stopping = False
+        self._stopped_at: int | None = None
         self._gain = Ramp(gain)
         self._chunks: deque[Samples] = deque()
         self._resampler = None
@@ -88,8 +89,8 @@ class Track:
 
     @property
     def position(self) -> int:
-        """Samples of the whole sound handed out so far, at the device's rate."""
-        return self.start + self.taken
+        """Samples of the whole sound handed out so far, at the device's rate; a fade does not count."""
+        return self.start + self.taken if self._stopped_at is None else self._stopped_at
 
     @property
     def is_over(self) -> bool:
@@ -110,7 +111,8 @@ class Track:
             self.buffered += len(samples)
 
     def stop(self, fade_samples: int) -> None:
-        """Fade out; the track is over when the fade is."""
+        """Fade out; the track is over when the fade is, and has its `position` where the fade begins."""
+        self._stopped_at = self.position
         self.is_stopping = True
         self._gain.move(0.0, fade_samples)
 

@@ -291,7 +291,7 @@ class Player:
             report = {
                 "id": track.id,
                 "outcome": "stopped" if track.is_stopping else "played",
-                "position_s": round(track.position / track.device_rate, 3),
+                "position_s": round(track.position / track.device_rate, 6),
                 "underruns": self._underruns - self._underruns_at.pop(track.id),
             }
             blocks = 0 if track.is_stopping else self._lead_blocks + int(self._delay_s / BLOCK_S)

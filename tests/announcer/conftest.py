@@ -19,7 +19,7 @@ spec = importlib.util.spec_from_file_location("announcer_stage", Path(__file__).
 sys.modules["announcer_stage"] = stage = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stage)
 
-from announcer_stage import PATIENCE, RATE, LevelSpeech, SoundCard  # noqa: E402
+from announcer_stage import PATIENCE, RATE, LevelSpeech, SoundCard, SoundCards  # noqa: E402
 
 
 @pytest.fixture
@@ -29,6 +29,15 @@ def sound_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoundCard:
     card = SoundCard(tmp_path)
     monkeypatch.setenv("ALSA_CONFIG_PATH", str(card.config))
     return card
+
+
+@pytest.fixture
+def sound_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoundCards:
+    if ctypes.util.find_library("portaudio") is None:
+        pytest.skip("PortAudio is not installed (Debian: libportaudio2)")
+    cards = SoundCards(tmp_path, "hall_card", "yard_card", "shop_card", "spare_card")
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(cards.config))
+    return cards
 
 
 @pytest.fixture

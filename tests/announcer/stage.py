@@ -30,6 +30,12 @@ pcm.null {{ type null }}
 pcm.voiced_test {{ type file slave.pcm "null" file "{path}" format "raw" }}
 pcm.!default {{ type plug slave.pcm "voiced_test" }}
 """
+ZONE_CARD = """
+pcm.null {{ type null }}
+{cards}
+pcm.!default {{ type plug slave.pcm "null" }}
+"""
+ONE_OF_MANY = 'pcm.{name} {{ type file slave.pcm "null" file "{path}" format "raw" }}\n'
 OTHER_CARD = """
 pcm.null { type null }
 pcm.another { type plug slave.pcm "null" }
@@ -51,6 +57,10 @@ class SoundCard:
     def unplug(self) -> None:
         self.config.write_text(OTHER_CARD)
 
+    def keep_everything(self) -> None:
+        """Players to come append to what was played instead of beginning the file anew."""
+        self.config.write_text(CARD.format(path=f"|cat >> {self.path}"))
+
     def played(self) -> np.ndarray:
         """(n,) the left channel; both channels are the same. A restarted player begins the file anew."""
         if not self.path.exists():
@@ -63,6 +73,32 @@ class SoundCard:
     def levels(self) -> list[int]:
         """The messages that were heard in full or in part, in order: runs of one level, at least 20 ms long."""
         return levels_of(self.played())
+
+
+class SoundCards:
+    """Several cards by name, each into a file of its own; a card that is missing is not there for players to come."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.config = folder / "asound.conf"
+        self.folder = folder
+        self.plug(*names)
+
+    def plug(self, *names: str, **files: str) -> None:
+        """What is plugged in from now on; `files`: cards that write elsewhere."""
+        paths = {name: str(self.path(name)) for name in names} | files
+        cards = "".join(ONE_OF_MANY.format(name=name, path=path) for name, path in paths.items())
+        self.config.write_text(ZONE_CARD.format(cards=cards))
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.raw"
+
+    def played(self, name: str, channels: int = 2) -> np.ndarray:
+        """(n, channels) what this card got."""
+        raw = self.path(name).read_bytes() if self.path(name).exists() else b""
+        return np.frombuffer(raw[: len(raw) // (4 * channels) * 4 * channels], "<f4").reshape(-1, channels)
+
+    def levels(self, name: str) -> list[int]:
+        return levels_of(self.played(name)[:, 0])
 
 
 def levels_of(samples: np.ndarray) -> list[int]:
