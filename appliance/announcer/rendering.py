@@ -18,7 +18,7 @@ from appliance.audio.encoding import encode_audio
 from appliance.audio.files import read_audio, to_mono
 from appliance.audio.tags import Tags
 from appliance.contracts import Audio
-from appliance.errors import Busy, StorageFull, Unavailable, VoicedError
+from appliance.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable, VoicedError
 from appliance.synthesis import Speech, SpeechRequest
 from appliance.voices.blobs import BlobStore
 
@@ -116,7 +116,7 @@ class RenderAhead:
         """(rendition, digest, seconds) of the speech of a message, made now or once before."""
         speech = await self._synthesis.open(speech_request(tenant, what))
         known = await self._ledger.queue.spoken(tenant, speech.rendition)
-        if known is not None and await asyncio.to_thread(self._blobs.has, known[0]):
+        if known is not None and await asyncio.to_thread(self._is_whole, known[0]):
             await speech.chunks.aclose()  # type: ignore[attr-defined]
             return speech.rendition, *known
         parts = [chunk.samples async for chunk in speech.chunks]
@@ -124,6 +124,13 @@ class RenderAhead:
         digest = await asyncio.to_thread(self._file, audio, speech.tags)
         await self._ledger.queue.keep_spoken(tenant, speech.rendition, digest, audio.duration_s)
         return speech.rendition, digest, audio.duration_s
+
+    def _is_whole(self, digest: str) -> bool:
+        try:
+            self._blobs.verify(digest)
+        except (NotFound, Corrupt):
+            return False
+        return True
 
     async def _render(self, row: Announcement) -> None:
         queue = self._ledger.queue
