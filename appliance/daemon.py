@@ -37,6 +37,8 @@ from appliance.voices.consents import ConsentStore
 from appliance.voices.lexicon import LexiconStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.registry import VoiceRegistry
+from appliance.voices.rendition_cache import RenditionCache
+from appliance.voices.rendition_files import RenditionFiles
 from appliance.voices.renditions import RenditionStore
 from appliance.workers import WorkerPool, WorkerSpec
 
@@ -90,7 +92,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         name = settings.discovery.name or socket.gethostname()
         watermark_key = device_key.derive("watermark")
         marks = MarksStage(BoxMarks(watermark_key, name), audit, settings.marks, settings.speech.target_lufs)
-        rooms = SpeechRooms(registry, consents, lexicon, pool, marks)
+        cache = await asyncio.to_thread(_open_cache, settings, state)
+        rooms = SpeechRooms(registry, consents, lexicon, pool, marks, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
@@ -151,6 +154,14 @@ def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:
         drop_in_dir=state.plugins,
         intake=settings.intake,
     )
+
+
+def _open_cache(settings: Settings, state: StateDir) -> RenditionCache:
+    """Finished renditions; another release or other backends may speak differently, so theirs are not ours."""
+    if not settings.speech.cache_mb:
+        return RenditionCache()
+    recipe = " ".join((__version__, settings.engine.default, *settings.engine.backends))
+    return RenditionCache(RenditionFiles(state.cache / "renditions", settings.speech.cache_mb * 1_000_000, recipe))
 
 
 async def _seed_starters(registry: VoiceRegistry, plugins: Plugins, settings: Settings) -> None:

@@ -59,6 +59,7 @@ class SpeechSettings(Slice):
     max_waiting_per_client: int = Field(64, ge=1)  # of them from one client address or token; more are answered 429
     deadline_s: float = Field(120.0, gt=0)  # one whole request
     clause_deadline_s: float = Field(60.0, gt=0)  # one clause in the worker; then the worker is replaced
+    cache_mb: int = Field(500, ge=0, le=1_000_000)  # of what was said before, kept on disk; 0 keeps nothing
     target_lufs: float = Field(-18.0, ge=-40, le=-8)
     peak_dbfs: float = Field(-1.0, ge=-12, le=0)
 

@@ -1,6 +1,6 @@
 """The one way to make speech.
 
-    admission → text → voice version → consent → clauses → engine worker → loudness → marks → out
+    admission → text → voice version → consent → (cache | clauses → engine worker → loudness) → marks → out
 
 Every door, the announcer and the jobs of the daemon come through here, so that none can skip a step. Nothing of one
 request is visible to another: the seed comes from the request itself, clauses are separate tasks, and the same request
@@ -32,8 +32,10 @@ from appliance.text.marked import MarkedClause, split_marked
 from appliance.text.segments import CODES
 from appliance.voices.consents import ConsentStore
 from appliance.voices.lexicon import LexiconStore
-from appliance.voices.records import VoiceVersion
+from appliance.voices.records import Consent, VoiceVersion
 from appliance.voices.registry import VoiceRegistry
+from appliance.voices.rendition_cache import Outcome, RenditionCache
+from appliance.voices.rendition_files import RenditionKey
 from appliance.workers import SpeechTicket, WorkerPool
 
 SPEEDS = (0.5, 2.0)
@@ -69,6 +71,7 @@ class Speech:
     tags: Tags = field(default_factory=dict)  # fields for the metadata of the file
     mark: str = ""  # the watermark, ten hex digits
     label_s: float = 0.0  # how much later than the first sample the words begin
+    cache: Outcome = "miss"  # whether it had been made before, or is made together with another request's
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class SpeechRooms:
     lexicon: LexiconStore
     pool: WorkerPool
     marks: MarksStage
+    cache: RenditionCache = field(default_factory=RenditionCache)
 
 
 class Synthesis:
@@ -93,6 +97,7 @@ class Synthesis:
         self._lexicon = rooms.lexicon
         self._pool = rooms.pool
         self._marks = rooms.marks
+        self.cache = rooms.cache
         self._settings = settings
         self._active: Counter[str] = Counter()
         self._seconds_per_request = 1.0  # running mean; tells refused clients when to come back
@@ -126,11 +131,46 @@ class Synthesis:
         """
         text = self._checked_text(request)
         voice = await self._registry.resolve(request.tenant, request.voice, request.version)
-        consent = await self._consents.require(request.tenant, voice.voice, request.purpose)
+        consent = await self._require_consent(request, voice)
         assets = await self._registry.assets(voice)
         clauses = split_marked(text)
         lexicon = await self._lexicon.find(request.tenant, find_overrides(text)[0])
+        recipe = self._recipe(request, text, assets, lexicon)
+        seed = _digest_number(recipe) if request.seed is None else request.seed
+        timings: dict[str, float] = {}
+        plan = _Plan(request, clauses, lexicon, assets, seed)
+        rendition = hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest()
+        sample_rate = int(voice.settings.get("sample_rate", 24_000))
+        key = RenditionKey(request.tenant, voice.voice, rendition)
+        found = await self.cache.find(key)
         self._admit(request.client)
+        served = self.cache.serve(key, found, request.priority, lambda: self._deliver(plan, timings))
+        # each answer has marks of its own, so they come behind the cache
+        allowed_by = consent.id if consent else ""
+        marks = self._marks.prepare(Spoken(voice, rendition, text, sample_rate, request.client, allowed_by))
+        return Speech(
+            voice=voice,
+            rendition=rendition,
+            seed=seed,
+            sample_rate=sample_rate,
+            chunks=_Admitted(self, request.client, marks.apply(served.chunks)),
+            timings=timings,
+            tags=marks.tags,
+            mark=mark_id(marks.payload),
+            label_s=marks.label_s,
+            cache=served.outcome,
+        )
+
+    async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]:
+        """The whole answer at once. Raises like `open` and like its chunks."""
+        speech = await self.open(request)
+        parts = [chunk.samples async for chunk in speech.chunks]
+        return speech, Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
+
+    def _recipe(
+        self, request: SpeechRequest, text: str, assets: VoiceAssets, lexicon: tuple[Pronunciation, ...]
+    ) -> JsonDict:
+        """Everything that decides the audio but the seed."""
         recipe: JsonDict = {
             "voice": assets.key,
             "text": text,
@@ -140,30 +180,18 @@ class Synthesis:
         }
         if lexicon:  # without one, answers are what they were before there were lexica
             recipe["lexicon"] = [[entry.language, entry.word, entry.reading] for entry in lexicon]
-        seed = _digest_number(recipe) if request.seed is None else request.seed
-        timings: dict[str, float] = {}
-        plan = _Plan(request, clauses, lexicon, assets, seed)
-        rendition = hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest()
-        sample_rate = int(voice.settings.get("sample_rate", 24_000))
-        allowed_by = consent.id if consent else ""
-        marks = self._marks.prepare(Spoken(voice, rendition, text, sample_rate, request.client, allowed_by))
-        return Speech(
-            voice=voice,
-            rendition=rendition,
-            seed=seed,
-            sample_rate=sample_rate,
-            chunks=_Admitted(self, request.client, marks.apply(self._deliver(plan, timings))),
-            timings=timings,
-            tags=marks.tags,
-            mark=mark_id(marks.payload),
-            label_s=marks.label_s,
-        )
+        return recipe
 
-    async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]:
-        """The whole answer at once. Raises like `open` and like its chunks."""
-        speech = await self.open(request)
-        parts = [chunk.samples async for chunk in speech.chunks]
-        return speech, Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
+    async def forget(self, tenant: str, voice: str | None = None) -> None:
+        """Nothing that a voice (or any of the tenant) has said is kept: its consent ended, or the voice itself."""
+        await self.cache.forget(tenant, voice)
+
+    async def _require_consent(self, request: SpeechRequest, voice: VoiceVersion) -> Consent | None:
+        try:
+            return await self._consents.require(request.tenant, voice.voice, request.purpose)
+        except Forbidden:  # also when it ended by itself, at its date
+            await self.forget(request.tenant, voice.voice)
+            raise
 
     def _checked_text(self, request: SpeechRequest) -> str:
         if len(request.text) > self._settings.max_characters:

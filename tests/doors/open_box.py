@@ -30,6 +30,8 @@ from appliance.voices.consents import ConsentStore
 from appliance.voices.lexicon import LexiconStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.registry import VoiceRegistry
+from appliance.voices.rendition_cache import RenditionCache
+from appliance.voices.rendition_files import RenditionFiles
 from appliance.voices.renditions import RenditionStore
 from appliance.workers import WorkerPool, WorkerSpec
 
@@ -73,7 +75,8 @@ async def open_box(state_dir: Path, **settings: object):
         stack.push_async_callback(pool.stop)
         lexicon = LexiconStore(db, plugins.frontends)
         marks = MarksStage(BoxMarks(bytes(32), "Counter"), audit, config.marks, config.speech.target_lufs)
-        synthesis = Synthesis(SpeechRooms(registry, consents, lexicon, pool, marks), config.speech, "sine")
+        kept = RenditionCache(RenditionFiles(cache / "renditions", config.speech.cache_mb * 1_000_000, "tones"))
+        synthesis = Synthesis(SpeechRooms(registry, consents, lexicon, pool, marks, kept), config.speech, "sine")
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
         jobs = JobRunner(db, registry, recordings, blobs, config)
         await jobs.start()

@@ -46,13 +46,19 @@ def _gauges(services: Services) -> list[Gauge]:
     for row in services.pool.state():
         restarts.set(float(row.get("restarts", 0)), worker=str(row["id"]))
         memory.set(float(row.get("resident_bytes") or 0), worker=str(row["id"]))
-    box = services.box
+    box, cache = services.box, services.synthesis.cache
+    answers = Gauge("voiced_renditions_total", "Requests by how the cache of renditions answered them.", "counter")
+    for outcome in ("hit", "miss", "joined"):
+        answers.set(cache.outcomes[outcome], outcome=outcome)
     return [
         Gauge("voiced_info", "What runs here.").set(1, version=box.version),
         Gauge("voiced_start_time_seconds", "When the daemon started.").set(_moment(box.started_at).timestamp()),
         Gauge("voiced_ready", "1 when speech would be served.").set(float(services.pool.is_ready)),
         Gauge("voiced_speech_active", "Requests admitted and not yet through.").set(services.synthesis.active),
         Gauge("voiced_speech_queue", "Clauses that wait for a worker.").set(services.pool.depth),
+        answers,
+        Gauge("voiced_rendition_cache_bytes", "Renditions kept on disk.").set(cache.bytes),
+        Gauge("voiced_rendition_cache_corrupt_total", "Renditions found damaged.", "counter").set(cache.corrupt),
         restarts,
         memory,
     ]

@@ -145,5 +145,6 @@ def speech_headers(speech: Speech, format: str) -> dict[str, str]:
         "X-AI-Generated": "true",
         "X-Rendition": speech.rendition,
         "X-Seed": str(speech.seed),
+        "X-Cache": speech.cache,
         "X-Sample-Rate": str(speech.sample_rate),
     }

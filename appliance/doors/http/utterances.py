@@ -145,6 +145,7 @@ class Utterance:
             "voice_version": speech.voice.spec,
             "rendition": speech.rendition,
             "seed": speech.seed,
+            "cache": speech.cache,
             "format": "pcm_s16le",
             "sample_rate": speech.sample_rate,
         }

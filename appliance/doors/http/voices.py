@@ -63,7 +63,9 @@ async def add_voice(request: web.Request) -> web.Response:
 
 async def delete_voice(request: web.Request) -> web.Response:
     """`DELETE /v1/voices/{voice}`: it stops speaking; its versions stay on record."""
-    await services_of(request).registry.delete_voice(principal_of(request).tenant, request.match_info["voice"])
+    services, tenant, voice = services_of(request), principal_of(request).tenant, request.match_info["voice"]
+    await services.registry.delete_voice(tenant, voice)
+    await services.synthesis.forget(tenant, voice)
     return web.Response(status=204)
 
 
@@ -114,8 +116,10 @@ async def record_consent(request: web.Request) -> web.Response:
 
 async def revoke_consent(request: web.Request) -> web.Response:
     """`DELETE /v1/consents/{consent}`: revoked, with the time; the row stays as evidence."""
-    consents, tenant = services_of(request).consents, principal_of(request).tenant
-    return answer_json(as_json(await consents.revoke(tenant, request.match_info["consent"])))
+    services, tenant = services_of(request), principal_of(request).tenant
+    consent = await services.consents.revoke(tenant, request.match_info["consent"])
+    await services.synthesis.forget(tenant, consent.voice or None)  # without a voice it was about all of the speaker's
+    return answer_json(as_json(consent))
 
 
 ROUTES = (
