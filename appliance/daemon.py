@@ -28,8 +28,10 @@ from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.security.audit import append_entry, open_audit
+from appliance.security.room import open_security
 from appliance.security.signing import open_device_key
 from appliance.settings import ServiceManager, Settings, read_service_manager
+from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
@@ -78,12 +80,14 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         db = await stack.enter_async_context(open_database(state.database))
         device_key = await asyncio.to_thread(open_device_key, state.keys)
         audit = await stack.enter_async_context(open_audit(db, device_key))
+        security = await stack.enter_async_context(open_security(db, settings))
         blobs = BlobStore(state.blobs)
         registry = VoiceRegistry(db, blobs)
         consents = ConsentStore(db, append_entry)
         renditions = RenditionStore(db, blobs)
         recordings = RecordingStore(db, blobs)
-        await _seed_starters(registry, plugins, settings)
+        for tenant in security.tenants.all():
+            await seed_starters(registry, plugins, tenant.id)
 
         pool = WorkerPool(worker_spec(settings, state), settings.worker, settings.speech.clause_deadline_s)
         pool.start()
@@ -93,7 +97,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         watermark_key = device_key.derive("watermark")
         marks = MarksStage(BoxMarks(watermark_key, name), audit, settings.marks, settings.speech.target_lufs)
         cache = await asyncio.to_thread(_open_cache, settings, state)
-        rooms = SpeechRooms(registry, consents, lexicon, pool, marks, cache)
+        rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
@@ -121,6 +125,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             audit=audit,
             marks=MarksDesk(DeskRooms(db, audit, pool), watermark_key, state.keys, name),
             device_key=device_key,
+            security=security,
         )
         url = await stack.enter_async_context(serve_http(services))
         write_daemon_info(state, {"url": url, "pid": os.getpid()})
@@ -162,18 +167,6 @@ def _open_cache(settings: Settings, state: StateDir) -> RenditionCache:
         return RenditionCache()
     recipe = " ".join((__version__, settings.engine.default, *settings.engine.backends))
     return RenditionCache(RenditionFiles(state.cache / "renditions", settings.speech.cache_mb * 1_000_000, recipe))
-
-
-async def _seed_starters(registry: VoiceRegistry, plugins: Plugins, settings: Settings) -> None:
-    """File the voices that engines bring with them; an engine that cannot say is left out, the box starts."""
-    for name, factory in plugins.engines.items():
-        engine = factory()
-        try:
-            if (await asyncio.to_thread(engine.probe)).usable:
-                starters = await asyncio.to_thread(engine.starter_voices)
-                await registry.seed_starters(settings.tenant, name, starters)
-        except VoicedError as error:
-            log.warning("no starter voices of %s: %s", name, error)
 
 
 async def _box_uuid(db: Database) -> str:

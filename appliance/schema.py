@@ -204,6 +204,32 @@ _COLLECTING = (
     _SURVEYS,
 )
 
+_TENANTS = """
+CREATE TABLE tenants (
+    id TEXT PRIMARY KEY, title TEXT NOT NULL, quota TEXT NOT NULL, created_at TEXT NOT NULL, disabled_at TEXT
+) STRICT, WITHOUT ROWID"""
+
+_PEOPLE = """
+CREATE TABLE people (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, login TEXT NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL,
+    password TEXT NOT NULL, created_at TEXT NOT NULL, disabled_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_TOKENS = """
+CREATE TABLE tokens (
+    tenant TEXT NOT NULL, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, role TEXT NOT NULL,
+    voices TEXT NOT NULL, doors TEXT NOT NULL, digest TEXT NOT NULL, created_at TEXT NOT NULL, created_by TEXT NOT NULL,
+    expires_at TEXT, revoked_at TEXT, last_used_at TEXT, previous_digest TEXT NOT NULL, previous_until TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_QUOTA_USAGE = """
+CREATE TABLE quota_usage (
+    tenant TEXT NOT NULL, day TEXT NOT NULL, characters INTEGER NOT NULL,
+    PRIMARY KEY (tenant, day)
+) STRICT, WITHOUT ROWID"""
+
 
 _JOBS_THAT_PAUSE = """
 CREATE TABLE jobs_next (
@@ -317,4 +343,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(9, "collecting", _run(*_COLLECTING)),
     Migration(10, "jobs that pause", _run(*_PAUSING)),
     Migration(11, "zones", _run(*_ZONES)),
+    Migration(12, "access", _run(_TENANTS, _PEOPLE, _TOKENS, _QUOTA_USAGE)),
 )

@@ -22,9 +22,11 @@ import numpy as np
 
 from appliance.audio.loudness import gain_between, integrated_lufs, limit
 from appliance.audio.tags import Tags
+from appliance.callers import require_voice
 from appliance.contracts import Audio, AudioChunk, JsonDict, Pronunciation, Samples, SpeakTask, VoiceAssets
-from appliance.errors import Busy, DeadlineExceeded, Forbidden, InvalidInput, TooLarge, Unavailable
+from appliance.errors import Busy, DeadlineExceeded, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from appliance.marks.stage import MarksStage, Spoken, mark_id
+from appliance.security.quotas import Quotas
 from appliance.settings import SpeechSettings
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.lexicon import check_symbols, count_word, find_overrides
@@ -83,6 +85,7 @@ class SpeechRooms:
     lexicon: LexiconStore
     pool: WorkerPool
     marks: MarksStage
+    quotas: Quotas
     cache: RenditionCache = field(default_factory=RenditionCache)
 
 
@@ -98,6 +101,7 @@ class Synthesis:
         self._pool = rooms.pool
         self._marks = rooms.marks
         self.cache = rooms.cache
+        self._quotas = rooms.quotas
         self._settings = settings
         self._active: Counter[str] = Counter()
         self._seconds_per_request = 1.0  # running mean; tells refused clients when to come back
@@ -116,7 +120,8 @@ class Synthesis:
         if self._settings.default_voice:
             return self._settings.default_voice
         for voice in await self._registry.speaking_voices(tenant, self._engine):
-            with contextlib.suppress(Forbidden):
+            with contextlib.suppress(Forbidden, NotFound):
+                require_voice(voice.id)
                 await self._consents.require(tenant, voice.id, purpose)
                 return voice.id
         raise Unavailable("no_voice")
@@ -131,6 +136,7 @@ class Synthesis:
         """
         text = self._checked_text(request)
         voice = await self._registry.resolve(request.tenant, request.voice, request.version)
+        require_voice(voice.voice)
         consent = await self._require_consent(request, voice)
         assets = await self._registry.assets(voice)
         clauses = split_marked(text)
@@ -143,6 +149,7 @@ class Synthesis:
         sample_rate = int(voice.settings.get("sample_rate", 24_000))
         key = RenditionKey(request.tenant, voice.voice, rendition)
         found = await self.cache.find(key)
+        self._quotas.spend_characters(request.tenant, len(text))
         self._admit(request.client)
         served = self.cache.serve(key, found, request.priority, lambda: self._deliver(plan, timings))
         # each answer has marks of its own, so they come behind the cache

@@ -15,9 +15,10 @@ from appliance.contracts import StarterVoice
 from appliance.database import open_database
 from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge, Unavailable
 from appliance.marks.stage import BoxMarks, MarksStage
-from appliance.security.audit import AuditLog, append_entry
+from appliance.security.audit import append_entry, open_audit
+from appliance.security.room import open_security
 from appliance.security.signing import open_device_key
-from appliance.settings import IntakeSettings, MarksSettings, PluginSettings, SpeechSettings, WorkerSettings
+from appliance.settings import IntakeSettings, MarksSettings, PluginSettings, Settings, SpeechSettings, WorkerSettings
 from appliance.synthesis import SpeechRequest, SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
@@ -34,16 +35,20 @@ TEXT = "The shop closes in ten minutes, please bring your goods to the counter."
 async def synthesis(tmp_path: Path, **settings):
     shutil.copytree(DROP_INS, tmp_path / "plugins")
     spec = WorkerSpec("", "sine", (), "", 1, tmp_path, PluginSettings(), tmp_path / "plugins", IntakeSettings())
-    async with open_database(tmp_path / "voiced.db") as db:
+    async with (
+        open_database(tmp_path / "voiced.db") as db,
+        open_audit(db, open_device_key(tmp_path / "keys")) as audit,
+        open_security(db, Settings(state_dir=tmp_path)) as security,
+    ):
         registry = VoiceRegistry(db, BlobStore(tmp_path / "blobs"))
         voices = [StarterVoice(f"sine-{hz}", "", "", "", ("en",), "CC0", "", settings={"hz": hz}) for hz in (220, 440)]
         await registry.seed_starters("main", "sine", voices)
         pool = WorkerPool(spec, WorkerSettings(), 20.0)
         pool.start()
         try:
-            audit = AuditLog(db, open_device_key(tmp_path / "keys"))
             marks = MarksStage(BoxMarks(bytes(32), "test"), audit, MarksSettings(), -18.0)
-            rooms = SpeechRooms(registry, ConsentStore(db, append_entry), LexiconStore(db, {}), pool, marks)
+            consents, lexicon = ConsentStore(db, append_entry), LexiconStore(db, {})
+            rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas)
             yield Synthesis(rooms, SpeechSettings(**settings), "sine")
         finally:
             await pool.stop()

@@ -8,8 +8,11 @@ import sqlite3
 from appliance.contracts import JsonDict, Progress
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Busy, Conflict, NotFound
+from appliance.events import Event
 from appliance.jobs.records import CANCELLED, ENDED, PAUSED, QUEUED, RUNNING, UNFINISHED, Job
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.security.audit import append_entry
+from appliance.security.quotas import check_jobs
 from appliance.voices.records import clean_name, new_id, to_json
 
 MAX_WAITING = 100  # jobs not yet begun, of all tenants: days of work for such a box
@@ -22,12 +25,13 @@ class JobQueue:
         self._db = db
 
     async def add(self, tenant: str, kind: str, spec: JsonDict, job_id: str = "") -> Job:
-        """File a job, under `job_id` where its folder had to be made first. Raises Busy("jobs_full")."""
+        """File a job, under `job_id` where its folder had to be made first. Raises Busy("jobs_full" | "quota_jobs")."""
 
         def insert(db: sqlite3.Connection) -> Job:
             waiting = db.execute("SELECT count(*) FROM jobs WHERE state = ?", (QUEUED,)).fetchone()[0]
             if waiting >= MAX_WAITING:
                 raise Busy("jobs_full", waiting=waiting, limit=MAX_WAITING, retry_after_s=600)
+            check_jobs(db, tenant)
             now = utc_now()
             row = {
                 "tenant": tenant,
@@ -42,9 +46,11 @@ class JobQueue:
                 "changed_at": now,
             }
             insert_row(db, "jobs", row)
+            append_entry(db, event)
             return _find(db, tenant, name)
 
         name = job_id or new_id("job")
+        event = Event(tenant, f"{kind}.submit", voice=str(spec.get("voice", "")), subject=name)
         return await self._db.write(insert, durable=True)
 
     async def get(self, tenant: str, job_id: str) -> Job:

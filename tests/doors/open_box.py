@@ -22,6 +22,7 @@ from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import load_plugins
 from appliance.security.audit import append_entry, open_audit
+from appliance.security.room import open_security
 from appliance.security.signing import open_device_key
 from appliance.settings import Settings
 from appliance.synthesis import SpeechRooms, Synthesis
@@ -67,6 +68,7 @@ async def open_box(state_dir: Path, **settings: object):
         blobs = BlobStore(state_dir / "blobs")
         device_key = open_device_key(state_dir / "keys")
         audit = await stack.enter_async_context(open_audit(db, device_key))
+        security = await stack.enter_async_context(open_security(db, config))
         registry, consents = VoiceRegistry(db, blobs), ConsentStore(db, append_entry)
         recordings, renditions = RecordingStore(db, blobs), RenditionStore(db, blobs)
         await registry.seed_starters(config.tenant, "sine", plugins.engines["sine"]().starter_voices())
@@ -76,7 +78,9 @@ async def open_box(state_dir: Path, **settings: object):
         lexicon = LexiconStore(db, plugins.frontends)
         marks = MarksStage(BoxMarks(bytes(32), "Counter"), audit, config.marks, config.speech.target_lufs)
         kept = RenditionCache(RenditionFiles(cache / "renditions", config.speech.cache_mb * 1_000_000, "tones"))
-        synthesis = Synthesis(SpeechRooms(registry, consents, lexicon, pool, marks, kept), config.speech, "sine")
+        synthesis = Synthesis(
+            SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, kept), config.speech, "sine"
+        )
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
         jobs = JobRunner(db, registry, recordings, blobs, config)
         await jobs.start()
@@ -101,6 +105,7 @@ async def open_box(state_dir: Path, **settings: object):
             audit=audit,
             marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,
+            security=security,
         )
         url = await stack.enter_async_context(serve_http(services))
         client = await stack.enter_async_context(aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(30)))

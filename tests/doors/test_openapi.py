@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from appliance.doors.http import schemas
 from appliance.doors.http.app import BUILT_IN
+from appliance.security.permissions import operation_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -44,6 +45,15 @@ async def test_every_route_is_described_with_its_answers_and_every_reference_lea
             declared = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"}
             assert declared == set(re.findall(r"\{(\w+)\}", path))
             assert "default" in operation["responses"] and operation["summary"]
+
+
+async def test_every_operation_has_a_rule_that_says_which_roles_may_use_it(box):
+    document = await document_of(box)
+    operations = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    asking = {row for row in operations if "security" not in document["paths"][row[1]][row[0].lower()]}
+    assert len(asking) > 30
+    unruled = {row for row in asking if operation_of(*row) is None}
+    assert not unruled, "give these a rule in appliance/security/permissions.py"
 
 
 async def test_parameters_of_tts_are_those_that_are_read(box):

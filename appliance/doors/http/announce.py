@@ -7,6 +7,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from appliance.announcer.records import Announcement, NewAnnouncement
+from appliance.callers import require_voice
 from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
@@ -30,7 +31,9 @@ async def announce(request: web.Request) -> web.Response:
     """`POST /v1/announcements`: answers at once; the saying follows."""
     asked, services = await read_record(request, AnnouncementAsked), services_of(request)
     tenant = principal_of(request).tenant
-    announcement = await services.announcer.submit(tenant, await read_message(services, tenant, asked))
+    message = await read_message(services, tenant, asked)
+    require_voice(message.voice)
+    announcement = await services.announcer.submit(tenant, message)
     location = {"Location": f"/v1/announcements/{announcement.id}"}
     return answer_json(show(announcement, language_of(request)), status=202, headers=location)
 

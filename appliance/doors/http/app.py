@@ -15,6 +15,8 @@ from aiohttp import web
 from appliance.doors.http import (
     admin,
     announce,
+    audit,
+    credentials,
     jobs,
     lexicon,
     marks,
@@ -24,6 +26,7 @@ from appliance.doors.http import (
     pages,
     recordings,
     stream,
+    tenants,
     tts,
     versions,
     voices,
@@ -60,6 +63,9 @@ BUILT_IN: tuple[Route, ...] = (
     *zones.ROUTES,
     *admin.ROUTES,
     *marks.ROUTES,
+    *tenants.ROUTES,
+    *audit.ROUTES,
+    *credentials.ROUTES,
     *openapi.ROUTES,
 )
 

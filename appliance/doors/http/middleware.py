@@ -12,17 +12,21 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from appliance import errors
-from appliance.doors.http.access import PRINCIPAL, authenticate
+from appliance.callers import VOICES
+from appliance.doors.http.access import PRINCIPAL, let_in
 from appliance.doors.http.problems import problem
 from appliance.doors.http.routes import ErrorShape
 from appliance.doors.http.services import METRICS, SERVICES, TABLE
+from appliance.events import ACTOR
 from appliance.messages import preferred_language
+from appliance.security.permissions import operation_of
 
 log = logging.getLogger("voiced.http")
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")  # what we accept from outside and write to logs
 OPENAI_PATHS = ("/v1/audio/", "/v1/models")
+STORING = frozenset({"recordings.write", "voices.write", "weights.write", "jobs.write"})  # their POST keeps files
 CLIENT_GONE = 499  # nobody reads it; the figures do
 
 # The pages are ours alone: no foreign script, no frame, no form target. Sounds are blobs that the page made itself.
@@ -78,13 +82,21 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in who may come in, before a byte of the body is read."""
-    route = request.app[TABLE].find(request)
-    if route is not None and not route.is_public:
-        request[PRINCIPAL] = authenticate(request, route, request.app[SERVICES])
+    route, services = request.app[TABLE].find(request), request.app[SERVICES]
+    ACTOR.set("nobody")  # one task serves all requests of a connection
+    VOICES.set(frozenset())
+    principal = let_in(request, route, services) if route is not None and not route.is_public else None
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         raise errors.UnsupportedMedia("body_compressed", encoding=encoding[:40])
-    return await handler(request)
+    if route is None or principal is None:
+        return await handler(request)
+    request[PRINCIPAL] = principal
+    quotas = services.security.quotas
+    if route.method == "POST" and operation_of(route.method, route.path) in STORING:
+        await quotas.check_storage(principal.tenant)
+    with quotas.one_request(principal.tenant):
+        return await handler(request)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.marks.desk import MarksDesk
     from appliance.plugin_manager import Plugins
     from appliance.security.audit import AuditLog
+    from appliance.security.room import Security
     from appliance.security.signing import DeviceKey
     from appliance.synthesis import Synthesis
     from appliance.voices.consents import ConsentStore
@@ -64,6 +65,7 @@ class Services:
     audit: AuditLog
     marks: MarksDesk
     device_key: DeviceKey
+    security: Security
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from appliance.assembly import NewAssembly
+from appliance.callers import may_use
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, as_json
 from appliance.doors.http.bodies import read_query, read_record
@@ -31,7 +32,7 @@ async def list_voices(request: web.Request) -> web.Response:
     """`GET /v1/voices`."""
     asked = read_query(request, PageQuery)
     page = await services_of(request).registry.list_voices(principal_of(request).tenant, asked.cursor, asked.limit)
-    return answer_page(page.items, page.next)
+    return answer_page([voice for voice in page.items if may_use(voice.id)], page.next)
 
 
 async def get_voice(request: web.Request) -> web.Response:

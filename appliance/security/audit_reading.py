@@ -1,0 +1,49 @@
+"""Reading the audit log: by tenant and voice for people, line by line for files."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from appliance.contracts import JsonDict
+from appliance.paging import Listing, Page, read_page
+from appliance.security.merkle import leaf_hash
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which entries; empty means all. Without a tenant (None) those of all tenants: for the box itself only."""
+
+    tenant: str | None
+    voice: str = ""  # "anna": every version of it; "anna@3": that one
+    action: str = ""
+    subject: str = ""
+
+
+def list_entries(db: sqlite3.Connection, wanted: AuditFilter, cursor: str | None, limit: int) -> Page[JsonDict]:
+    """A page of entries, newest first, each with its index as `id`. Raises InvalidInput (cursor, limit)."""
+    conditions, values = ["1"], []
+    for column, value in (("tenant", wanted.tenant), ("action", wanted.action or None)):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    if wanted.subject:
+        conditions.append("subject = ? AND subject <> ''")  # the second half lets SQLite use the partial index
+        values.append(wanted.subject)
+    if wanted.voice:
+        conditions.append("(voice = ? OR voice >= ? AND voice < ?)")
+        values += [wanted.voice, f"{wanted.voice}@", f"{wanted.voice}A"]  # "A" follows "@"
+    listing = Listing("SELECT idx, entry FROM audit", " AND ".join(conditions), tuple(values), ("idx",), True)
+    return read_page(db, listing, cursor, limit, lambda row: {"id": row["idx"], **json.loads(row["entry"])})
+
+
+def read_lines(db: sqlite3.Connection, tenant: str | None, start: int, until: int) -> list[JsonDict]:
+    """Entries start … until-1 for a file: the tenant's own in full, of others the leaf hash. None: all in full."""
+    query = "SELECT idx, entry, tenant FROM audit WHERE idx >= ? AND idx < ? ORDER BY idx"
+    return [
+        {"index": row["idx"], "entry": row["entry"]}
+        if tenant is None or row["tenant"] == tenant
+        else {"index": row["idx"], "leaf": leaf_hash(row["entry"].encode()).hex()}
+        for row in db.execute(query, (start, until))
+    ]

@@ -1,0 +1,68 @@
+"""The security room as the daemon opens it: tenants, tokens, people and quotas, read once, saved as they change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from appliance.database import Database
+from appliance.errors import VoicedError
+from appliance.security.people import PersonStore
+from appliance.security.quotas import Quotas
+from appliance.security.tenants import TenantStore
+from appliance.security.tokens import LAST_USE_S, TokenStore
+from appliance.settings import Settings
+from appliance.state_dir import StateDir
+
+log = logging.getLogger("voiced.security")
+
+
+@dataclass(frozen=True)
+class Security:
+    """Who may come in and how much each may use."""
+
+    tenants: TenantStore
+    tokens: TokenStore
+    people: PersonStore
+    quotas: Quotas
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether somebody has decided who may come in: a second tenant, a token, a person with a password."""
+        return len(tuple(self.tenants.all())) > 1 or self.tokens.are_there or self.people.are_there
+
+    async def save(self) -> None:
+        """Bring times of use and counts to the disk."""
+        await self.tokens.save_last_use()
+        await self.quotas.save()
+
+
+@asynccontextmanager
+async def open_security(db: Database, settings: Settings) -> AsyncIterator[Security]:
+    """All of it, loaded; saved every minute and at the end."""
+    tenants = TenantStore(db)
+    room = Security(tenants, TokenStore(db), PersonStore(db), Quotas(db, tenants, StateDir(settings.state_dir).blobs))
+    await tenants.load(settings.tenant)
+    await room.tokens.load()
+    await room.people.load()
+    await room.quotas.load()
+    saving = asyncio.create_task(_save_now_and_then(room), name="security-saving")
+    try:
+        yield room
+    finally:
+        saving.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
+        with suppress(VoicedError):
+            await room.save()
+
+
+async def _save_now_and_then(room: Security) -> None:
+    while True:
+        await asyncio.sleep(LAST_USE_S)
+        try:
+            await room.save()
+        except VoicedError as error:
+            log.warning("times of use are not saved: %s", error)
