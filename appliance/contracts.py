@@ -350,3 +350,82 @@ class QualityReport:
     reasons: tuple[Reason, ...]  # why not
     warnings: tuple[Reason, ...]  # accepted all the same
     measures: JsonDict  # duration_s, sample_rate, channels, snr_db, clipped_share, speech_share, dnsmos, …
+
+
+# ---------------------------------------------------------------- channels
+
+
+@dataclass(frozen=True)
+class DeliveredLine:
+    """A rendered line on its way to a channel."""
+
+    name: str  # files and prompts are called so: letters, digits, "-" and "_"
+    line: str  # of the script; several names when a variable has several values
+    text: str
+    language: str
+    voice_version: str  # "anna@3"
+    rendition: str
+    sha256: str  # of the file
+    path: Path  # FLAC, mono
+    duration_s: float
+    values: Mapping[str, str] = field(default_factory=dict)  # of the variables
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A publication on its way to a channel. The same publication always has the same content."""
+
+    tenant: str
+    script: str
+    title: str
+    number: int  # of the publication
+    revision: int
+    lines: tuple[DeliveredLine, ...]
+
+
+@dataclass(frozen=True)
+class PeerLink:
+    """Another box of this kind that was paired with this one, as a channel reaches it."""
+
+    url: str
+    send: Callable[[str, str, bytes], JsonDict]  # method, path, body -> answer; signed, in order, raises Unavailable
+
+
+@dataclass(frozen=True)
+class ChannelHost:
+    """What the box lends a channel."""
+
+    exports: Path  # a folder for what has no other place
+    folders: tuple[Path, ...]  # folders outside it that the site allows
+    peers: Mapping[str, PeerLink] = field(default_factory=dict)  # by uuid
+    url: str = ""  # of this box
+
+
+class StagedDelivery(ABC):
+    """A delivery that is complete at the channel and not yet seen by anybody there."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Let the channel carry it from now on. Raises Unavailable, StorageFull; doing it twice is doing it once."""
+
+    @abstractmethod
+    def revert(self) -> None:
+        """Let the channel carry what it carried before, committed or not; nothing of this delivery stays visible."""
+
+
+class Channel(ABC):
+    """A place where publications go. Stateless; all methods block and run in a thread."""
+
+    kind: str
+    purpose = "publish"  # what speakers must have agreed to
+
+    @abstractmethod
+    def check(self, settings: JsonDict, host: ChannelHost) -> JsonDict:
+        """The settings of one channel as they are kept. Raises InvalidInput("channel_settings_invalid")."""
+
+    @abstractmethod
+    def prepare(self, delivery: Delivery, settings: JsonDict, host: ChannelHost) -> StagedDelivery:
+        """Bring everything to the channel without showing it. Doing it again goes on where it broke off.
+
+        Raises Unavailable, StorageFull, Forbidden.
+        """

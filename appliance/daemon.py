@@ -14,12 +14,13 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 
 from appliance import __version__
 from appliance.announcer.announcer import Announcer
 from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import Database, open_database, utc_now
-from appliance.doors.discovery import announce
+from appliance.doors.discovery import announce, reachable_addresses
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
 from appliance.errors import VoicedError
@@ -27,6 +28,8 @@ from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import Plugins, load_plugins
+from appliance.publishing.office import OfficeRooms, open_office
+from appliance.publishing.peers import Identity
 from appliance.security.audit import append_entry, open_audit
 from appliance.security.room import open_security
 from appliance.security.signing import open_device_key
@@ -102,9 +105,14 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
+        me = Identity(await _box_uuid(db), name, device_key)
+        office_rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me)
+        office = await stack.enter_async_context(
+            open_office(office_rooms, settings.state_dir, settings.publishing.folders)
+        )
         announcer = await stack.enter_async_context(Announcer(synthesis, db, blobs, settings.loudspeaker))
 
-        box = Box(await _box_uuid(db), name, __version__, utc_now())
+        box = Box(me.uuid, me.name, __version__, utc_now())
         services = Services(
             settings=settings,
             admin_token=token,
@@ -120,6 +128,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             synthesis=synthesis,
             jobs=jobs,
             announcer=announcer,
+            office=office,
             pool=pool,
             plugins=plugins,
             audit=audit,
@@ -128,6 +137,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             security=security,
         )
         url = await stack.enter_async_context(serve_http(services))
+        office.peers.url = await asyncio.to_thread(_lan_url, settings, url)
         write_daemon_info(state, {"url": url, "pid": os.getpid()})
         if settings.discovery.enabled:
             await stack.enter_async_context(announce(box, url, settings))
@@ -167,6 +177,13 @@ def _open_cache(settings: Settings, state: StateDir) -> RenditionCache:
         return RenditionCache()
     recipe = " ".join((__version__, settings.engine.default, *settings.engine.backends))
     return RenditionCache(RenditionFiles(state.cache / "renditions", settings.speech.cache_mb * 1_000_000, recipe))
+
+
+def _lan_url(settings: Settings, url: str) -> str:
+    """How other boxes reach this one: its first address on the LAN, where it listens there."""
+    address = reachable_addresses(settings.http.host)[0]
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{f'[{address}]' if ':' in address else address}:{parts.port}"
 
 
 async def _box_uuid(db: Database) -> str:

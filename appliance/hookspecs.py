@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-from appliance.contracts import Backend, Engine, TextFrontend, Transcriber
+from appliance.contracts import Backend, Channel, Engine, TextFrontend, Transcriber
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +38,10 @@ class RegisterEngine(Protocol):
 
 class RegisterTranscriber(Protocol):
     def __call__(self, name: str, factory: Callable[[], Transcriber]) -> None: ...
+
+
+class RegisterChannel(Protocol):
+    def __call__(self, kind: str, factory: Callable[[], Channel]) -> None: ...
 
 
 class RegisterRoute(Protocol):
@@ -68,6 +72,10 @@ class VoicedSpec:
     @hookspec
     def register_transcribers(self, register: RegisterTranscriber) -> None:
         """Bring speech recognisers: `register("whisper", WhisperTranscriber)`."""
+
+    @hookspec
+    def register_channels(self, register: RegisterChannel) -> None:
+        """Bring places where publications go: `register("folder", FolderChannel)`."""
 
     @hookspec
     def register_routes(self, register: RegisterRoute) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pluggy
 
-from appliance.contracts import Backend, Engine, JsonDict, TextFrontend, Transcriber
+from appliance.contracts import Backend, Channel, Engine, JsonDict, TextFrontend, Transcriber
 from appliance.errors import Conflict
 from appliance.hookspecs import API_VERSION, PROJECT, VoicedSpec
 from appliance.messages import text
@@ -29,7 +29,12 @@ from appliance.settings import PluginSettings
 
 log = logging.getLogger(__name__)
 
-BUILT_IN = ("appliance.engine.embedded", "appliance.engine.gpt_sovits")  # enter by the same door as everybody else
+# enter by the same door as everybody else
+BUILT_IN = {
+    "embedded": "appliance.engine.embedded",
+    "gpt_sovits": "appliance.engine.gpt_sovits",
+    "channels": "appliance.publishing.built_in",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Plugins:
     frontends: dict[str, Callable[[], TextFrontend]] = field(default_factory=dict)
     engines: dict[str, Callable[[], Engine]] = field(default_factory=dict)
     transcribers: dict[str, Callable[[], Transcriber]] = field(default_factory=dict)
+    channels: dict[str, Callable[[], Channel]] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
     commands: dict[str, Command] = field(default_factory=dict)
     infos: list[PluginInfo] = field(default_factory=list)
@@ -140,8 +146,8 @@ def _adopt(
 
 
 def _candidates(drop_in_dir: Path | None) -> Iterator[_Candidate]:
-    for dotted in BUILT_IN:
-        yield _Candidate(dotted.rpartition(".")[2], "built-in", "", partial(importlib.import_module, dotted))
+    for name, dotted in BUILT_IN.items():
+        yield _Candidate(name, "built-in", "", partial(importlib.import_module, dotted))
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=PROJECT):
         found.setdefault(entry.name, entry)  # an editable install can list its entry points twice
@@ -223,7 +229,7 @@ def _ask(name: str, module: Any) -> list[tuple[str, str, Any]]:
     def collect(kind: str, name: str, value: Any) -> None:
         brought.append((kind, name, value))
 
-    for kind in ("backends", "frontends", "engines", "transcribers"):
+    for kind in ("backends", "frontends", "engines", "transcribers", "channels"):
         getattr(manager.hook, f"register_{kind}")(register=partial(collect, kind))
     manager.hook.register_routes(
         register=lambda method, path, handler: collect("routes", f"{method} {path}", Route(method, path, handler))

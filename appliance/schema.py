@@ -280,6 +280,58 @@ _ZONES = (
         made_at TEXT NOT NULL, PRIMARY KEY (tenant, rendition)
     ) STRICT""",
 )
+_SCRIPTS = """
+CREATE TABLE scripts (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL,
+    published INTEGER,  -- the publication that its channels carry
+    created_at TEXT NOT NULL, deleted_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_SCRIPT_REVISIONS = """
+CREATE TABLE script_revisions (
+    tenant TEXT NOT NULL, script TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0),
+    lines TEXT NOT NULL, variables TEXT NOT NULL, voice TEXT NOT NULL, language TEXT NOT NULL,
+    comment TEXT NOT NULL, author TEXT NOT NULL, created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, script, number),
+    FOREIGN KEY (tenant, script) REFERENCES scripts (tenant, id)
+) STRICT"""
+
+_PUBLICATIONS = """
+CREATE TABLE publications (
+    tenant TEXT NOT NULL, script TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0),
+    kind TEXT NOT NULL CHECK (kind IN ('publish', 'rollback')), revision INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('rendering', 'delivering', 'published', 'failed')),
+    lines TEXT NOT NULL, rendered INTEGER NOT NULL DEFAULT 0, to_render INTEGER NOT NULL,
+    channels TEXT NOT NULL, error TEXT, author TEXT NOT NULL, created_at TEXT NOT NULL, finished_at TEXT,
+    PRIMARY KEY (tenant, script, number),
+    FOREIGN KEY (tenant, script) REFERENCES scripts (tenant, id)
+) STRICT"""
+
+_CHANNELS = """
+CREATE TABLE channels (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, settings TEXT NOT NULL,
+    scripts TEXT NOT NULL,  -- ids of the scripts that go there; [] for all
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_PEERS = """
+CREATE TABLE peers (
+    tenant TEXT NOT NULL, uuid TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, public_key TEXT NOT NULL,
+    sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0,  -- numbers of the last messages
+    paired_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, uuid)
+) STRICT"""
+
+_DUBBINGS = """
+CREATE TABLE dubbings (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, filename TEXT NOT NULL, voice TEXT NOT NULL, spec TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+    spoken INTEGER NOT NULL DEFAULT 0, cues TEXT NOT NULL, track TEXT, duration_s REAL, error TEXT,
+    created_at TEXT NOT NULL, finished_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
 
 
 def _immutable(table: str) -> tuple[str, str]:
@@ -344,4 +396,19 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(10, "jobs that pause", _run(*_PAUSING)),
     Migration(11, "zones", _run(*_ZONES)),
     Migration(12, "access", _run(_TENANTS, _PEOPLE, _TOKENS, _QUOTA_USAGE)),
+    Migration(
+        13,
+        "scripts",
+        _run(
+            _SCRIPTS,
+            _SCRIPT_REVISIONS,
+            _PUBLICATIONS,
+            _CHANNELS,
+            _PEERS,
+            _DUBBINGS,
+            *_immutable("script_revisions"),
+            "CREATE INDEX publications_by_state ON publications (state)",
+            "CREATE INDEX dubbings_by_time ON dubbings (tenant, created_at, id)",
+        ),
+    ),
 )

@@ -121,6 +121,12 @@ class MarksSettings(Slice):
         return self
 
 
+class PublishingSettings(Slice):
+    """Where publications may be written."""
+
+    folders: tuple[Path, ...] = ()  # folders outside the state directory that channels may write below
+
+
 class DiscoverySettings(Slice):
     enabled: bool = True
     name: str = ""  # shown on the LAN; empty: host name
@@ -201,6 +207,7 @@ class Settings(BaseSettings):
     clone: CloneSettings = CloneSettings()
     models: ModelSettings = ModelSettings()
     marks: MarksSettings = MarksSettings()
+    publishing: PublishingSettings = PublishingSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     loudspeaker: LoudspeakerSettings = LoudspeakerSettings()
     plugins: PluginSettings = PluginSettings()
@@ -307,6 +314,11 @@ def _problems(error: ValidationError) -> str:
 def terminal_language() -> str:
     """What the terminal's own variables ask for ("zh_CN.UTF-8"), "" when they say nothing."""
     return next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+
+
+def terminal_editor() -> str:
+    """The command that the person edits text with."""
+    return next((os.environ[name] for name in ("VISUAL", "EDITOR") if os.environ.get(name)), "vi")
 
 
 class ServiceManager(Slice):

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -77,6 +78,16 @@ class Speech:
 
 
 @dataclass(frozen=True)
+class Identified:
+    """What a request would be, without making it."""
+
+    voice: VoiceVersion
+    rendition: str  # digest of everything that decides the audio
+    seed: int
+    label_s: float = 0.0  # of the audible label before the words
+
+
+@dataclass(frozen=True)
 class SpeechRooms:
     """What synthesis stands on."""
 
@@ -134,38 +145,51 @@ class Synthesis:
         version_not_found), Forbidden (consent_…), Busy (box_busy, client_busy) and Corrupt before anything is
         computed; `chunks` raises what the engine raises.
         """
-        text = self._checked_text(request)
-        voice = await self._registry.resolve(request.tenant, request.voice, request.version)
-        require_voice(voice.voice)
-        consent = await self._require_consent(request, voice)
-        assets = await self._registry.assets(voice)
-        clauses = split_marked(text)
-        lexicon = await self._lexicon.find(request.tenant, find_overrides(text)[0])
-        recipe = self._recipe(request, text, assets, lexicon)
-        seed = _digest_number(recipe) if request.seed is None else request.seed
-        timings: dict[str, float] = {}
-        plan = _Plan(request, clauses, lexicon, assets, seed)
-        rendition = hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest()
-        sample_rate = int(voice.settings.get("sample_rate", 24_000))
-        key = RenditionKey(request.tenant, voice.voice, rendition)
+        plan = await self._plan(request)
+        key = RenditionKey(request.tenant, plan.voice.voice, plan.rendition)
         found = await self.cache.find(key)
-        self._quotas.spend_characters(request.tenant, len(text))
+        self._quotas.spend_characters(request.tenant, len(plan.text))
         self._admit(request.client)
+        timings: dict[str, float] = {}
         served = self.cache.serve(key, found, request.priority, lambda: self._deliver(plan, timings))
         # each answer has marks of its own, so they come behind the cache
-        allowed_by = consent.id if consent else ""
-        marks = self._marks.prepare(Spoken(voice, rendition, text, sample_rate, request.client, allowed_by))
+        marks = self._marks.prepare(plan.spoken)
         return Speech(
-            voice=voice,
-            rendition=rendition,
-            seed=seed,
-            sample_rate=sample_rate,
+            voice=plan.voice,
+            rendition=plan.rendition,
+            seed=plan.seed,
+            sample_rate=plan.sample_rate,
             chunks=_Admitted(self, request.client, marks.apply(served.chunks)),
             timings=timings,
             tags=marks.tags,
             mark=mark_id(marks.payload),
             label_s=marks.label_s,
             cache=served.outcome,
+        )
+
+    async def identify(self, request: SpeechRequest) -> Identified:
+        """What `open` would make, without a place in the queue. Raises like `open`, but never Busy."""
+        plan = await self._plan(request)
+        return Identified(plan.voice, plan.rendition, plan.seed, self._marks.prepare(plan.spoken).label_s)
+
+    async def _plan(self, request: SpeechRequest) -> _Plan:
+        text = self._checked_text(request)
+        voice = await self._registry.resolve(request.tenant, request.voice, request.version)
+        require_voice(voice.voice)
+        consent = await self._require_consent(request, voice)
+        assets = await self._registry.assets(voice)
+        lexicon = await self._lexicon.find(request.tenant, find_overrides(text)[0])
+        recipe = self._recipe(request, text, assets, lexicon)
+        seed = _digest_number(recipe) if request.seed is None else request.seed
+        return _Plan(
+            request=request,
+            text=text,
+            voice=voice,
+            lexicon=lexicon,
+            assets=assets,
+            seed=seed,
+            rendition=hashlib.sha256(_canonical({**recipe, "seed": seed})).hexdigest(),
+            allowed_by=consent.id if consent else "",
         )
 
     async def render(self, request: SpeechRequest) -> tuple[Speech, Audio]:
@@ -271,10 +295,27 @@ class _Plan:
     """A request resolved to what an engine needs."""
 
     request: SpeechRequest
-    clauses: list[MarkedClause]
+    text: str  # cleaned; may have readings in it
+    voice: VoiceVersion
     lexicon: tuple[Pronunciation, ...]
     assets: VoiceAssets
     seed: int
+    rendition: str
+    allowed_by: str  # id of the consent; empty for a starter voice
+
+    @property
+    def sample_rate(self) -> int:
+        return int(self.voice.settings.get("sample_rate", 24_000))
+
+    @property
+    def spoken(self) -> Spoken:
+        """As the marks need it."""
+        who = self.request.client
+        return Spoken(self.voice, self.rendition, self.text, self.sample_rate, who, self.allowed_by)
+
+    @cached_property
+    def clauses(self) -> list[MarkedClause]:
+        return split_marked(self.text)
 
     def task(self, index: int) -> SpeakTask:
         text, readings = self.clauses[index]

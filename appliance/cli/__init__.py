@@ -27,6 +27,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "voices": ("voices",),
     "models": ("models",),
     "lexicon": ("lexicon",),
+    "script": ("script",),
+    "channels": ("channels", "peers"),
+    "dub": ("dub",),
     "recordings": ("recordings",),
     "jobs": ("jobs",),
     "detect": ("detect",),
@@ -47,6 +50,10 @@ SUMMARIES = {
     "voices": "voices: list, show, add, promote, consent, delete",
     "models": "imported weights: import, list, show, verify, remove",
     "lexicon": "pronunciations of your own: list, set, remove",
+    "script": "scripts: edit, plan, publish, roll back, import, export",
+    "channels": "where publications go: list, set, remove",
+    "peers": "paired boxes: list, invite, pair, remove",
+    "dub": "narrate subtitles: an SRT or WebVTT file in, a track out",
     "recordings": "recordings: check, add, list, record",
     "jobs": "jobs: list, show, watch, cancel",
     "detect": "what a sound file says about where it came from: watermark, metadata, signed provenance",
@@ -57,7 +64,7 @@ SUMMARIES = {
 }
 
 
-LISTED = (
+LISTED = (  # families that list when no action is named
     "voices",
     "models",
     "lexicon",
@@ -65,7 +72,10 @@ LISTED = (
     "jobs",
     "announce",
     "zones",
-)  # families that list when no action is named
+    "script",
+    "channels",
+    "peers",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

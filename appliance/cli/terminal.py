@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from appliance.cli.client import Client, Refused
@@ -105,6 +107,17 @@ class Terminal:
         for row in rows:
             table.add_row(*("–" if cell is None or cell == "" else escape(str(cell)) for cell in row))
         self.out.print(table)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, float], None]]:
+        """A bar on stderr while something is followed: call it with a sentence and the done share; none with --json."""
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), console=self.err
+        )
+        bar.disable = self.as_json or not self.err.is_terminal
+        with bar:
+            task = bar.add_task("", total=1.0)
+            yield lambda words, share: bar.update(task, description=words, completed=share)
 
     def fail(self, error: VoicedError, *, is_document: bool = True) -> None:
         """An error with code, what was measured and the remedy: on stderr, and with --json as the document too."""

@@ -32,6 +32,10 @@ RULES = (
     Rule("/v1/lexicon", "lexicon.read", "lexicon.write"),
     Rule("/v1/announcements", "announcements.read", "announcements.write"),
     Rule("/v1/zones", "announcements.read", "announcements.write"),
+    Rule("/v1/scripts", "scripts.read", "scripts.write"),
+    Rule("/v1/dubbings", "scripts.read", "scripts.write"),
+    Rule("/v1/channels", "channels.read", "channels.write"),
+    Rule("/v1/peers", "channels.read", "channels.write"),
     Rule("/v1/detect", "detect", "detect"),
     Rule("/v1/system", "system.read", "system.write"),
     Rule("/v1/plugins", "system.read", "system.write"),
@@ -44,16 +48,22 @@ RULES = (
     Rule("/x/", "plugins.use", "plugins.use"),
 )
 
-_LISTEN = {"self", "speak", "voices.read", "detect"}
+_LISTEN = {"self", "speak", "voices.read", "detect", "scripts.read"}
 _DEVELOP = _LISTEN | {"lexicon.read", "lexicon.write", "jobs.read", "system.read", "plugins.use"}
-_OPERATE = _DEVELOP | {"announcements.read", "announcements.write", "metrics.read", "weights.read"}
+_OPERATE = _DEVELOP | {
+    *("announcements.read", "announcements.write", "metrics.read", "weights.read"),
+    *("scripts.read", "scripts.write", "channels.read"),
+}
 _STEWARD = _LISTEN | {
     *("voices.write", "consents.read", "consents.write", "recordings.read", "recordings.write", "jobs.read"),
     *("jobs.write", "weights.read", "weights.write", "lexicon.read", "lexicon.write", "system.read"),
 }
 _AUDIT = {"self", "detect", "audit.read", "voices.read", "consents.read", "tokens.read", "people.read", "jobs.read"}
 _ADMINISTER = (
-    _OPERATE | _STEWARD | _AUDIT | {"tokens.write", "people.write", "audit.write", "tenants.read", "system.write"}
+    _OPERATE
+    | _STEWARD
+    | _AUDIT
+    | {"tokens.write", "people.write", "audit.write", "tenants.read", "system.write", "channels.write"}
 )
 
 ROLES: dict[str, frozenset[str]] = {

@@ -31,6 +31,12 @@ class RenditionStore:
         """Raises NotFound("rendition_not_found")."""
         return await self._db.read(lambda db: _find(db, tenant, rendition_id))
 
+    async def get_present(self, tenant: str, rendition_id: str) -> Rendition:
+        """The rendition, if its sound is on the disk. Raises NotFound (rendition_not_found, blob_not_found)."""
+        rendition = await self.get(tenant, rendition_id)
+        self._blobs.path(rendition.sha256)
+        return rendition
+
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Rendition]:
         """Newest first."""
         listing = Listing("SELECT * FROM renditions", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)

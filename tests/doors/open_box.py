@@ -21,6 +21,8 @@ from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import load_plugins
+from appliance.publishing.office import OfficeRooms, open_office
+from appliance.publishing.peers import Identity
 from appliance.security.audit import append_entry, open_audit
 from appliance.security.room import open_security
 from appliance.security.signing import open_device_key
@@ -85,10 +87,14 @@ async def open_box(state_dir: Path, **settings: object):
         jobs = JobRunner(db, registry, recordings, blobs, config)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
+        box = Box("5e1f0c2a-0000-4000-8000-000000000001", "Counter", "0.1.0", utc_now())
+        me = Identity(box.uuid, box.name, device_key)
+        rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me)
+        office = await stack.enter_async_context(open_office(rooms, state_dir, config.publishing.folders))
         services = Services(
             settings=config,
             admin_token=config.admin_token.get_secret_value() if config.admin_token else TOKEN,
-            box=Box("5e1f0c2a-0000-4000-8000-000000000001", "Counter", "0.1.0", utc_now()),
+            box=box,
             db=db,
             registry=registry,
             recordings=recordings,
@@ -100,6 +106,7 @@ async def open_box(state_dir: Path, **settings: object):
             synthesis=synthesis,
             jobs=jobs,
             announcer=announcer,
+            office=office,
             pool=pool,
             plugins=plugins,
             audit=audit,
@@ -108,6 +115,7 @@ async def open_box(state_dir: Path, **settings: object):
             security=security,
         )
         url = await stack.enter_async_context(serve_http(services))
+        office.peers.url = url
         client = await stack.enter_async_context(aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(30)))
         await pool.warm()
         yield OpenBox(url, services, client)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.jobs.runner import JobRunner
     from appliance.marks.desk import MarksDesk
     from appliance.plugin_manager import Plugins
+    from appliance.publishing.office import Office
     from appliance.security.audit import AuditLog
     from appliance.security.room import Security
     from appliance.security.signing import DeviceKey
@@ -60,6 +61,7 @@ class Services:
     synthesis: Synthesis
     jobs: JobRunner
     announcer: Announcer
+    office: Office
     pool: WorkerPool
     plugins: Plugins
     audit: AuditLog

@@ -1,0 +1,186 @@
+"""The channel `folder`: files for players, telephone systems and everything else that reads a directory.
+
+    FOLDER/releases/SCRIPT-7/…   all lines of publication 7 and manifest.json
+    FOLDER/SCRIPT -> releases/SCRIPT-7
+
+Readers go through the link, which is moved in one step; older releases stay until three newer ones are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+
+from appliance.audio.files import read_audio, to_mono
+from appliance.contracts import Channel, ChannelHost, DeliveredLine, Delivery, JsonDict, StagedDelivery
+from appliance.errors import Forbidden, InvalidInput, StorageFull
+from appliance.publishing.prompts import FORMATS, encode_prompt
+
+RELEASES = "releases"
+MANIFEST = "manifest.json"
+KEPT = 3
+LONGEST_LINE_S = 3_600.0
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+class FolderChannel(Channel):
+    """Settings: `path` (a name below the box's own export folder, or an absolute path below a folder that
+    `publishing.folders` allows) and `formats` (see `prompts.FORMATS`).
+    """
+
+    kind = "folder"
+
+    def check(self, settings: JsonDict, host: ChannelHost) -> JsonDict:
+        """Raises InvalidInput("channel_settings_invalid"), Forbidden("channel_folder_not_allowed")."""
+        formats = settings.get("formats", ["wav"])
+        unknown = [str(one)[:20] for one in formats if one not in FORMATS] if isinstance(formats, list) else ["?"]
+        if unknown or not formats:
+            problem = f"formats: {', '.join(unknown) or 'none'}; known are {', '.join(FORMATS)}"
+            raise InvalidInput("channel_settings_invalid", kind=self.kind, problem=problem)
+        path = str(settings.get("path", ""))
+        _folder(path, host)
+        return {"path": path, "formats": list(dict.fromkeys(formats))}
+
+    def prepare(self, delivery: Delivery, settings: JsonDict, host: ChannelHost) -> StagedDelivery:
+        """Write a new release beside the present one. Raises StorageFull, Forbidden, Unavailable, Corrupt."""
+        folder = _folder(str(settings["path"]), host)
+        release = folder / RELEASES / f"{delivery.script}-{delivery.number}"
+        try:
+            _write_release(release, delivery, settings["formats"])
+        except OSError as error:
+            raise StorageFull("storage_full", path=str(folder), free_mb=_free_mb(folder)) from error
+        return _StagedRelease(folder / delivery.script, release)
+
+
+class _StagedRelease(StagedDelivery):
+    def __init__(self, link: Path, release: Path) -> None:
+        self._link = link
+        self._release = release
+        self._before = _target(link)
+
+    def commit(self) -> None:
+        try:
+            _point(self._link, self._release.name)
+            _sweep(self._release)
+        except OSError as error:
+            raise StorageFull("storage_full", path=str(self._link), free_mb=_free_mb(self._link.parent)) from error
+
+    def revert(self) -> None:
+        if _target(self._link) == self._release.name:
+            if self._before is None:
+                self._link.unlink(missing_ok=True)
+            elif self._before != self._release.name:
+                _point(self._link, self._before)
+        if self._before != self._release.name:
+            shutil.rmtree(self._release, ignore_errors=True)
+
+
+def manifest_of(delivery: Delivery, files: dict[str, list[str]]) -> JsonDict:
+    """What a release says of itself; `files` are the paths of each line."""
+    return {
+        "script": delivery.script,
+        "title": delivery.title,
+        "publication": delivery.number,
+        "revision": delivery.revision,
+        "lines": [
+            {
+                "name": line.name,
+                "line": line.line,
+                "text": line.text,
+                "language": line.language,
+                "voice_version": line.voice_version,
+                "rendition": line.rendition,
+                "duration_s": round(line.duration_s, 3),
+                "values": dict(line.values),
+                "files": files[line.name],
+            }
+            for line in delivery.lines
+        ],
+    }
+
+
+def line_files(line: DeliveredLine, formats: list[str]) -> dict[PurePosixPath, bytes]:
+    """The files of one line. Raises Unavailable("codec_missing"), Corrupt."""
+    decoded = read_audio(line.path, max_duration_s=LONGEST_LINE_S)
+    samples = to_mono(decoded.samples)
+    files: dict[PurePosixPath, bytes] = {}
+    for format in formats:
+        files |= encode_prompt(samples, decoded.sample_rate, format, line.name)
+    return files
+
+
+def _write_release(release: Path, delivery: Delivery, formats: list[str]) -> None:
+    """A whole folder appears at once: half of one is never taken for a release."""
+    if (release / MANIFEST).is_file():
+        return
+    building = release.with_name(f".{release.name}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    names: dict[str, list[str]] = {}
+    for line in delivery.lines:
+        names[line.name] = []
+        for path, content in line_files(line, formats).items():
+            target = building / path
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content)
+            names[line.name].append(str(path))
+    manifest = json.dumps(manifest_of(delivery, names), ensure_ascii=False, indent=1)
+    (building / MANIFEST).write_text(manifest, encoding="utf-8")
+    _flush(building)
+    shutil.rmtree(release, ignore_errors=True)
+    building.replace(release)
+
+
+def _folder(path: str, host: ChannelHost) -> Path:
+    """Where a channel's files lie. Raises InvalidInput, Forbidden."""
+    if _FOLDER_NAME.fullmatch(path):
+        return host.exports / path
+    wanted = Path(path)
+    if not path or not wanted.is_absolute():
+        raise InvalidInput("channel_settings_invalid", kind="folder", problem="path: a plain name or an absolute path")
+    resolved = wanted.resolve()
+    if not any(resolved.is_relative_to(allowed.resolve()) for allowed in host.folders):
+        allowed = ", ".join(str(folder) for folder in host.folders) or "–"
+        raise Forbidden("channel_folder_not_allowed", path=path[:200], allowed=allowed)
+    return resolved
+
+
+def _target(link: Path) -> str | None:
+    return link.readlink().name if link.is_symlink() else None
+
+
+def _point(link: Path, release: str) -> None:
+    """Move the link in one step."""
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(Path(RELEASES) / release)
+    temporary.replace(link)
+    _flush(link.parent)
+
+
+def _sweep(release: Path) -> None:
+    """Old releases of the same script go once `KEPT` newer ones are there."""
+    script, _, number = release.name.rpartition("-")
+    older = [
+        path
+        for path in release.parent.glob(f"{script}-*")
+        if path.name.rpartition("-")[0] == script and int(path.name.rpartition("-")[2]) <= int(number) - KEPT
+    ]
+    for path in older:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free_mb(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free // 1_000_000

@@ -1,0 +1,133 @@
+"""Checking lines and filling in their variables."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from appliance.contracts import JsonDict
+from appliance.errors import InvalidInput, TooLarge
+from appliance.publishing.records import Line, NewRevision, Revision, SpokenLine
+from appliance.text.segments import CODES
+
+MOST_LINES = 20_000
+MOST_SPOKEN = 50_000  # lines times values of their variables
+MOST_CHARACTERS = 5_000  # of one line
+MOST_VALUES = 1_000  # of one variable
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,39})\}")
+_IN_A_NAME = re.compile(r"[^A-Za-z0-9]+")
+
+
+def check_revision(new: NewRevision) -> None:
+    """Raises InvalidInput (line_name_invalid, line_name_twice, line_too_long, line_speed, language_unknown,
+    variable_invalid, variable_missing), TooLarge("script_too_long").
+    """
+    if len(new.lines) > MOST_LINES:
+        raise TooLarge("script_too_long", lines=len(new.lines), limit=MOST_LINES)
+    _check_variables(new.variables)
+    seen: set[str] = set()
+    for line in new.lines:
+        if not _NAME.fullmatch(line.name):
+            raise InvalidInput("line_name_invalid", line=line.name[:80])
+        if line.name in seen:
+            raise InvalidInput("line_name_twice", line=line.name)
+        seen.add(line.name)
+        if len(line.text) > MOST_CHARACTERS:
+            raise InvalidInput("line_too_long", line=line.name, characters=len(line.text), limit=MOST_CHARACTERS)
+        if not 0.5 <= line.speed <= 2.0:
+            raise InvalidInput("line_speed", line=line.name, speed=line.speed)
+        for language in {line.language or new.language}:
+            if language not in CODES:
+                raise InvalidInput("language_unknown", language=language[:20], known=", ".join(CODES))
+    missing = missing_variables(new.lines, new.variables)
+    if missing:
+        first, names = next(iter(missing.items()))
+        raise InvalidInput("variable_missing", lines=len(missing), line=first, names=", ".join(names))
+
+
+def _check_variables(variables: Mapping[str, Sequence[str]]) -> None:
+    for name, values in variables.items():
+        is_named = _VARIABLE.fullmatch(f"{{{name}}}") is not None
+        if not is_named or not 1 <= len(values) <= MOST_VALUES or any(len(value) > 200 for value in values):
+            raise InvalidInput("variable_invalid", name=name[:40], values=len(values), limit=MOST_VALUES)
+
+
+def missing_variables(lines: Sequence[Line], variables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Line name -> variables that its text uses and nobody gives a value."""
+    wanted = {line.name: [name for name in variables_of(line.text) if name not in variables] for line in lines}
+    return {line: names for line, names in wanted.items() if names}
+
+
+def variables_of(text: str) -> list[str]:
+    """The variables in a text, in order, each once."""
+    return list(dict.fromkeys(_VARIABLE.findall(text)))
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """`text` with the values in their places; what has no value stays as it is written."""
+    return _VARIABLE.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+def spoken_lines(revision: Revision) -> tuple[SpokenLine, ...]:
+    """Every line as often as the values of its variables ask for. Raises TooLarge("script_too_long")."""
+    found = tuple(itertools.islice(_spoken(revision), MOST_SPOKEN + 1))
+    if len(found) > MOST_SPOKEN:
+        raise TooLarge("script_too_long", lines=len(found), limit=MOST_SPOKEN)
+    return found
+
+
+def _spoken(revision: Revision) -> Iterator[SpokenLine]:
+    for line in revision.lines:
+        names = variables_of(line.text)
+        choices = [revision.variables[name] for name in names]
+        for values in itertools.product(*choices):
+            chosen = dict(zip(names, values, strict=True))
+            varied = [chosen[name] for name in names if len(revision.variables[name]) > 1]
+            yield SpokenLine(
+                name="-".join((line.name, *map(_name_part, varied))),
+                line=line.name,
+                text=fill(line.text, chosen),
+                voice=line.voice or revision.voice,
+                language=line.language or revision.language,
+                speed=line.speed,
+                values=chosen,
+            )
+
+
+def _name_part(value: str) -> str:
+    """A value as part of a file name; what has no Latin letters or digits is spelt as its code points."""
+    plain = _IN_A_NAME.sub("-", value).strip("-")
+    return plain[:40] if plain else "u" + "".join(f"{ord(character):x}" for character in value[:8])
+
+
+def difference(old: Revision | None, new: Revision) -> JsonDict:
+    """What `new` changes: lines added, removed, changed (which fields, from and to), and the order."""
+    before = {line.name: line for line in old.lines} if old else {}
+    after = {line.name: line for line in new.lines}
+    changed = [
+        {"line": name, "fields": _fields(before[name], after[name])}
+        for name in after
+        if name in before and before[name] != after[name]
+    ]
+    common = [name for name in before if name in after]
+    settings = {
+        key: {"from": getattr(old, key, None) if old else None, "to": getattr(new, key)}
+        for key in ("voice", "language", "variables")
+        if old is None or getattr(old, key) != getattr(new, key)
+    }
+    return {
+        "from": old.number if old else None,
+        "to": new.number,
+        "added": [after[name].as_json() for name in after if name not in before],
+        "removed": [before[name].as_json() for name in before if name not in after],
+        "changed": changed,
+        "settings": settings if old else {},
+        "is_reordered": common != [name for name in after if name in before],
+    }
+
+
+def _fields(old: Line, new: Line) -> JsonDict:
+    before, after = old.as_json(), new.as_json()
+    return {key: {"from": before[key], "to": after[key]} for key in after if before[key] != after[key]}

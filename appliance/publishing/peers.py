@@ -1,0 +1,278 @@
+"""Other boxes of the same kind: pairing by a code that a person carries over, and messages that cannot be forged.
+
+Discovery shows which boxes there are and gives no trust. A person asks one box for a code and types it into the other;
+both then prove that they know it (HMAC over both public keys), and keep each other's key. From then on every message
+is signed with Ed25519 over method, path, body and a number that only grows: a message that was heard once is refused
+the second time, whatever the clocks say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import http.client
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from appliance.contracts import JsonDict, PeerLink
+from appliance.database import Database, insert_row, utc_now
+from appliance.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.security.signing import DeviceKey, PublicKey
+from appliance.voices.records import clean_name
+
+CODE_LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # none that look like another
+CODE_LENGTH = 10  # 49 bits, for ten minutes and five attempts
+CODE_LIFE_S = 600.0
+MOST_ATTEMPTS = 5
+TIMEOUT_S = 30.0
+MOST_ANSWER_BYTES = 1 << 22
+PEER, NUMBER, SIGNATURE = "X-Voiced-Peer", "X-Voiced-Number", "X-Voiced-Signature"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A paired box."""
+
+    tenant: str
+    uuid: str
+    name: str
+    url: str
+    public_key: str  # hex of the raw Ed25519 key
+    paired_at: str
+
+    @property
+    def id(self) -> str:
+        return self.uuid
+
+    def as_json(self) -> JsonDict:
+        fingerprint = PublicKey(bytes.fromhex(self.public_key)).fingerprint
+        return {"id": self.uuid, "name": self.name, "url": self.url, "paired_at": self.paired_at} | {
+            "fingerprint": fingerprint
+        }
+
+
+@dataclass(frozen=True)
+class Identity:
+    """This box, as it introduces itself."""
+
+    uuid: str
+    name: str
+    key: DeviceKey
+
+
+@dataclass
+class _Invitation:
+    code: str
+    expires_at: float  # monotonic
+    attempts: int = 0
+
+
+class PeerStore:
+    """The peers of every tenant. Invitations live in memory: a restart ends them."""
+
+    def __init__(self, db: Database, me: Identity) -> None:
+        self._db = db
+        self._me = me
+        self._invitations: dict[str, _Invitation] = {}  # tenant -> the one that is open
+        self._turns: dict[str, threading.Lock] = {}  # by uuid: messages arrive in the order of their numbers
+        self._sent: dict[str, int] = {}
+        self.url = ""  # of this box, as peers reach it; known once the doors are open
+
+    # ------------------------------------------------------------ pairing
+
+    def invite(self, tenant: str) -> JsonDict:
+        """A code for the next ten minutes; an earlier one of the tenant ends."""
+        code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
+        self._invitations[tenant] = _Invitation(code, time.monotonic() + CODE_LIFE_S)
+        return {"code": f"{code[:5]}-{code[5:]}", "expires_in_s": int(CODE_LIFE_S), "uuid": self._me.uuid}
+
+    async def answer(self, introduction: JsonDict) -> JsonDict:
+        """Another box shows that it knows the code of one of our invitations; prove the same and keep its key.
+
+        Raises Forbidden("pairing_refused"), whatever was wrong with it.
+        """
+        proof = str(introduction.get("proof", ""))
+        theirs = _introduced(introduction)
+        for tenant, invitation in list(self._invitations.items()):
+            if time.monotonic() > invitation.expires_at or invitation.attempts >= MOST_ATTEMPTS:
+                del self._invitations[tenant]
+                continue
+            if hmac.compare_digest(proof, _proof(invitation.code, "ask", theirs, self._me.key.public.raw.hex())):
+                del self._invitations[tenant]
+                await self._keep(tenant, theirs)
+                back = self._introduction()
+                return {**back, "proof": _proof(invitation.code, "answer", back, theirs["public_key"])}
+            invitation.attempts += 1
+        raise Forbidden("pairing_refused")
+
+    async def pair(self, tenant: str, url: str, code: str) -> Peer:
+        """Introduce ourselves to the box at `url`, which gave out `code`.
+
+        Raises Forbidden("pairing_refused"), Unavailable("peer_unreachable").
+        """
+        plain = code.replace("-", "").strip().upper()
+        theirs_key = str((await asyncio.to_thread(_exchange, url, "GET", "/v1/peer", b"", {})).get("public_key", ""))
+        mine = self._introduction()
+        asked = {**mine, "proof": _proof(plain, "ask", mine, theirs_key)}
+        body = json.dumps(asked).encode()
+        back = await asyncio.to_thread(_exchange, url, "POST", "/v1/peer/pairings", body, {})
+        theirs = {**_introduced(back), "url": url}
+        expected = _proof(plain, "answer", _introduced(back), mine["public_key"])
+        if theirs["public_key"] != theirs_key or not hmac.compare_digest(str(back.get("proof", "")), expected):
+            raise Forbidden("pairing_refused")
+        return await self._keep(tenant, theirs)
+
+    def introduce(self) -> JsonDict:
+        """What anybody may know of this box."""
+        return {"uuid": self._me.uuid, "name": self._me.name, "public_key": self._me.key.public.raw.hex()}
+
+    def _introduction(self) -> JsonDict:
+        return {**self.introduce(), "url": self.url}
+
+    async def _keep(self, tenant: str, theirs: JsonDict) -> Peer:
+        if theirs["uuid"] == self._me.uuid:
+            raise Forbidden("pairing_refused")
+        row = {"tenant": tenant, **theirs, "paired_at": utc_now()}
+
+        def write(db: sqlite3.Connection) -> Peer:
+            db.execute("DELETE FROM peers WHERE tenant = ? AND uuid = ?", (tenant, theirs["uuid"]))
+            insert_row(db, "peers", row)
+            return _find(db, tenant, theirs["uuid"])
+
+        return await self._db.write(write, durable=True)
+
+    # ------------------------------------------------------------ the list
+
+    async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Peer]:
+        """By uuid."""
+        listing = Listing("SELECT * FROM peers", "tenant = ?", (tenant,), ("uuid",))
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _peer))
+
+    async def remove(self, tenant: str, uuid: str) -> None:
+        """Nothing is taken from that box or sent to it any more. Raises NotFound("peer_not_found")."""
+
+        def erase(db: sqlite3.Connection) -> None:
+            _find(db, tenant, uuid)
+            db.execute("DELETE FROM peers WHERE tenant = ? AND uuid = ?", (tenant, uuid))
+
+        await self._db.write(erase, durable=True)
+
+    async def relocate(self, uuid: str, url: str) -> None:
+        """A paired box was discovered at another address. Trust does not hang on it: messages are signed."""
+        await self._db.write(lambda db: db.execute("UPDATE peers SET url = ? WHERE uuid = ?", (url, uuid)) and None)
+
+    # ------------------------------------------------------------ messages
+
+    async def links(self, tenant: str) -> dict[str, PeerLink]:
+        """How channels reach the tenant's peers."""
+        query = "SELECT * FROM peers WHERE tenant = ?"
+        rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
+        return {peer.uuid: PeerLink(peer.url, self._sender(peer)) for peer in map(_peer, rows)}
+
+    def _sender(self, peer: Peer) -> Callable[[str, str, bytes], JsonDict]:
+        def send(method: str, path: str, body: bytes) -> JsonDict:
+            with self._turns.setdefault(peer.uuid, threading.Lock()):
+                number = self._next_number(peer.uuid)
+                signature = self._me.key.sign(signed_bytes(method, path, number, body, peer.uuid))
+                headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex()}
+                return _exchange(peer.url, method, path, body, headers)
+
+        return send
+
+    def _next_number(self, uuid: str) -> int:
+        """Larger than any before: the clock in nanoseconds, or one more where it was turned back. A clock that is
+        turned back while the box is off ends the pairing's messages until it has caught up; pairing again helps too.
+        """
+        self._sent[uuid] = max(time.time_ns(), self._sent.get(uuid, 0) + 1)
+        return self._sent[uuid]
+
+    async def admit(self, method: str, path: str, headers: dict[str, str], body_digest: str) -> Peer:
+        """Who sent this message. Raises Forbidden("peer_refused") for a stranger, a wrong or a used signature."""
+        uuid, text, signature = (headers.get(name, "") for name in (PEER, NUMBER, SIGNATURE))
+        if not (text.isdigit() and len(text) <= 20):
+            raise Forbidden("peer_refused")
+        message = _message(method, path, int(text), body_digest, self._me.uuid)
+
+        def check(db: sqlite3.Connection) -> Peer:
+            for row in db.execute("SELECT * FROM peers WHERE uuid = ?", (clean_name(uuid),)).fetchall():
+                peer = _peer(row)
+                if not PublicKey(bytes.fromhex(peer.public_key)).verifies(_unhex(signature), message):
+                    continue
+                if int(text) <= row["received"]:
+                    break
+                db.execute(
+                    "UPDATE peers SET received = ? WHERE tenant = ? AND uuid = ?", (int(text), peer.tenant, peer.uuid)
+                )
+                return peer
+            raise Forbidden("peer_refused")
+
+        return await self._db.write(check, durable=True)
+
+
+def signed_bytes(method: str, path: str, number: int, body: bytes, receiver: str) -> bytes:
+    """What a message's signature covers."""
+    return _message(method, path, number, hashlib.sha256(body).hexdigest(), receiver)
+
+
+def _message(method: str, path: str, number: int, digest: str, receiver: str) -> bytes:
+    return "\n".join(("voiced peer message", receiver, method, path, str(number), digest)).encode()
+
+
+def _proof(code: str, role: str, who: JsonDict, other_key: str) -> str:
+    """Shows that `who` knows the code; bound to both keys, so that nobody in between can put in their own."""
+    facts = json.dumps([role, who["uuid"], who["public_key"], other_key])
+    return hmac.new(f"voiced pairing {code}".encode(), facts.encode(), hashlib.sha256).hexdigest()
+
+
+def _introduced(document: JsonDict) -> JsonDict:
+    theirs = {key: clean_name(str(document.get(key, "")))[:200] for key in ("uuid", "name", "url", "public_key")}
+    if len(_unhex(theirs["public_key"])) != 32 or not theirs["uuid"]:
+        raise Forbidden("pairing_refused")
+    return theirs
+
+
+def _exchange(url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> JsonDict:
+    """One exchange with another box. Raises Unavailable("peer_unreachable"), or what the box says."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise InvalidInput("peer_url_invalid", url=url[:200])
+    try:
+        with closing(http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)) as connection:
+            kind = {"Content-Type": "application/json"} if method == "POST" else {}
+            connection.request(method, path, body or None, {"Connection": "close", **kind, **headers})
+            answer = connection.getresponse()
+            document = json.loads(answer.read(MOST_ANSWER_BYTES) or b"{}")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unavailable("peer_unreachable", url=url, reason=str(error) or type(error).__name__) from error
+    if answer.status == 403:
+        raise Forbidden(str(document.get("code", "peer_refused")))
+    if answer.status >= 400:
+        raise Unavailable("peer_unreachable", url=url, reason=str(document.get("detail", answer.status))[:200])
+    return document if isinstance(document, dict) else {}
+
+
+def _unhex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+def _find(db: sqlite3.Connection, tenant: str, uuid: str) -> Peer:
+    row = db.execute("SELECT * FROM peers WHERE tenant = ? AND uuid = ?", (tenant, clean_name(uuid))).fetchone()
+    if row is None:
+        raise NotFound("peer_not_found", peer=clean_name(uuid)[:80])
+    return _peer(row)
+
+
+def _peer(row: sqlite3.Row) -> Peer:
+    return Peer(row["tenant"], row["uuid"], row["name"], row["url"], row["public_key"], row["paired_at"])

@@ -1,0 +1,158 @@
+"""Two real boxes on sockets: pairing, signed messages, and renditions that travel once."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import pytest
+
+from appliance.errors import Forbidden
+from appliance.publishing.peers import NUMBER, PEER, SIGNATURE, signed_bytes
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_code_pairs_once_and_only_the_right_one(pair):
+    first, second, paired = pair
+    assert paired["id"] == second.office.peers.introduce()["uuid"]
+    rows = (await second("GET", "/v1/peers"))["items"]
+    assert [row["id"] for row in rows] == [first.office.peers.introduce()["uuid"]]
+    invitation = await second("POST", "/v1/peers/invitations", 201)
+    wrong = "A" * 5 + "-" + "B" * 5
+    for _ in range(5):
+        refused = await first("POST", "/v1/peers", 403, json={"url": second.url, "code": wrong})
+        assert refused["code"] == "pairing_refused"
+    late = await first("POST", "/v1/peers", 403, json={"url": second.url, "code": invitation["code"]})
+    assert late["code"] == "pairing_refused"  # five wrong attempts end an invitation
+    again = await second("POST", "/v1/peers/invitations", 201)
+    await first("POST", "/v1/peers", 201, json={"url": second.url, "code": again["code"].lower()})
+    used = await first("POST", "/v1/peers", 403, json={"url": second.url, "code": again["code"]})
+    assert used["code"] == "pairing_refused"
+
+
+async def test_a_publication_reaches_the_other_box_and_nothing_is_sent_twice(pair):
+    first, second, paired = pair
+    order = {"kind": "peer", "settings": {"peer": paired["id"], "patience_s": "5"}, "scripts": ["chain"]}
+    await first("PUT", "/v1/channels/branch", json=order)
+    await second("PUT", "/v1/channels/local", json={"kind": "folder", "settings": {"path": "local"}})
+    texts = {f"l{number}": f"Branch line {number}." for number in range(6)}
+    await first.save("chain", texts)
+    sent = _count_parts(second)
+    published = await first.publish("chain")
+    assert published["state"] == "published", published
+    there = await second("GET", "/v1/scripts/chain")
+    assert there["published"] == 1
+    theirs = await second("GET", "/v1/scripts/chain/publications/1")
+    assert [line["rendition"] for line in theirs["lines"]] == [line["rendition"] for line in published["lines"]]
+    for name in texts:
+        sounds = [await _sound(box, name) for box in (first, second)]
+        assert sounds[0] == sounds[1] != b""
+    assert sent["parts"] == 6
+    assert (second.box.services.settings.state_dir / "exports/main/local/chain/l0.wav").is_file()
+    await first.save("chain", {**texts, "l2": "Branch line two is new."})
+    assert (await first.publish("chain"))["state"] == "published"
+    assert sent["parts"] == 7  # one line changed, one file travelled
+    await first.roll_back("chain")
+    assert sent["parts"] == 7
+    assert (await second("GET", "/v1/scripts/chain"))["published"] == 3
+
+
+async def test_a_cut_cable_is_waited_for_and_goes_on_where_it_broke_off(pair, monkeypatch):
+    first, _, paired = pair
+    from appliance.publishing import peer_channel, peers
+
+    monkeypatch.setattr(peer_channel, "CHUNK_BYTES", 2048)
+    monkeypatch.setattr(peer_channel, "RETRY_S", 0.05)
+    order = {"kind": "peer", "settings": {"peer": paired["id"], "patience_s": "10"}, "scripts": ["cable"]}
+    await first("PUT", "/v1/channels/cable", json=order)
+    await first.save("cable", {"a": "A line long enough to be sent in several pieces over the wire."})
+    true_exchange, calls = peers._exchange, {"puts": 0, "cut": 0}
+
+    def cut(url, method, path, body, headers):
+        if method == "PUT":
+            calls["puts"] += 1
+            if 3 <= calls["puts"] < 8:
+                calls["cut"] += 1
+                raise peers.Unavailable("peer_unreachable", url=url, reason="the cable is out")
+        return true_exchange(url, method, path, body, headers)
+
+    monkeypatch.setattr(peers, "_exchange", cut)
+    published = await first.publish("cable")
+    assert published["state"] == "published" and calls["cut"] == 5
+    delivery = await first.office.publisher.delivery(await first.office.publications.get("main", "cable", 1))
+    size = delivery.lines[0].path.stat().st_size
+    assert calls["puts"] - calls["cut"] == -(-size // 2048)  # no piece travelled twice
+
+
+async def test_a_peer_that_stays_away_changes_nothing(pair):
+    first, second, paired = pair
+    await first.office.peers.relocate(paired["id"], "http://127.0.0.1:9")
+    order = {"kind": "peer", "settings": {"peer": paired["id"], "patience_s": "0"}, "scripts": ["away"]}
+    await first("PUT", "/v1/channels/away", json=order)
+    await first.save("away", {"a": "Nobody is there."})
+    failed = await first.publish("away")
+    assert failed["state"] == "failed" and failed["error"]["code"] == "channel_failed"
+    assert (await first("GET", "/v1/scripts/away"))["published"] is None
+    await first.office.peers.relocate(paired["id"], second.url)
+    assert (await first.publish("away"))["state"] == "published"
+
+
+async def test_a_stranger_and_a_repeated_message_are_refused(pair):
+    first, second, _ = pair
+    me = first.office.peers._me
+    there = second.office.peers.introduce()["uuid"]
+    body = json.dumps({"script": "x", "title": "", "publication": 1, "lines": []}).encode()
+    number = first.office.peers._next_number(there)
+
+    def headers(key, body=body, number=number, receiver=there, uuid=me.uuid):
+        signature = key.sign(signed_bytes("POST", "/v1/peer/offers", number, body, receiver))
+        return {PEER: uuid, NUMBER: str(number), SIGNATURE: signature.hex(), "Content-Type": "application/json"}
+
+    async def send(given, content=body):
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(f"{second.url}/v1/peer/offers", data=content, headers=given) as answer,
+        ):
+            return answer.status, (await answer.json(content_type=None)).get("code")
+
+    good = headers(me.key)
+    assert (await send(good, body + b" "))[0] == 403  # another body
+    assert (await send(headers(me.key, receiver="another box")))[0] == 403
+    assert (await send(headers(second.office.peers._me.key)))[0] == 403  # another key
+    assert (await send({**good, PEER: "nobody"}))[0] == 403
+    assert (await send({**good, NUMBER: "-1"}))[0] == 403
+    assert await send({}) == (403, "peer_refused")
+    assert (await send(good))[0] == 200
+    assert await send(good) == (403, "peer_refused")  # heard before
+    assert (await send(headers(me.key, number=number - 1)))[0] == 403
+    with pytest.raises(Forbidden):
+        await second.office.peers.answer({"uuid": "x", "public_key": "zz"})
+
+
+async def test_a_box_that_was_removed_is_a_stranger(pair):
+    first, second, paired = pair
+    order = {"kind": "peer", "settings": {"peer": paired["id"], "patience_s": "0"}, "scripts": ["gone"]}
+    await first("PUT", "/v1/channels/gone", json=order)
+    await second("DELETE", f"/v1/peers/{first.office.peers.introduce()['uuid']}", 204)
+    await first.save("gone", {"a": "Are you there?"})
+    failed = await first.publish("gone")
+    assert failed["state"] == "failed" and failed["error"]["code"] == "channel_failed"
+
+
+async def _sound(box, name: str) -> bytes:
+    async with box.box.client.get(f"/v1/scripts/chain/publications/1/lines/{name}/audio") as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
+def _count_parts(box) -> dict[str, int]:
+    """How many pieces of files a box is sent from now on."""
+    counts, put = {"parts": 0}, box.office.offers.put
+
+    async def counting(*given):
+        counts["parts"] += 1
+        return await put(*given)
+
+    box.office.offers.put = counting
+    return counts
