@@ -105,7 +105,7 @@ class PublishAsked(Asked):
     revision: int | None = Field(None, ge=1, description="default: the newest")
 
 
-class RollbackAsked(Asked):
+class CarryAsked(Asked):
     to: int | None = Field(None, ge=1, description="publication; default: the one before the present one")
 
 

@@ -16,6 +16,7 @@ from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.publishing_schemas import (
     ArchiveQuery,
+    CarryAsked,
     DifferenceQuery,
     DifferenceTold,
     ExportQuery,
@@ -27,7 +28,6 @@ from appliance.doors.http.publishing_schemas import (
     PublishAsked,
     RevisionsTold,
     RevisionTold,
-    RollbackAsked,
     ScriptAsked,
     ScriptsTold,
     ScriptTold,
@@ -154,7 +154,7 @@ async def publish(request: web.Request) -> web.Response:
 
 async def roll_back(request: web.Request) -> web.Response:
     """`POST /v1/scripts/{script}/rollback`."""
-    asked = await read_record(request, RollbackAsked)
+    asked = await read_record(request, CarryAsked)
     tenant, script = _which(request)
     made = await _office(request).publisher.rollback(tenant, script, asked.to, principal_of(request).client)
     return _started(request, made)
@@ -297,7 +297,7 @@ ROUTES = (
         "Carry an older publication again",
         _PUBLISHING,
         _BEGUN,
-        body=Body(RollbackAsked, is_required=False),
+        body=Body(CarryAsked, is_required=False),
     ),
     Route(
         "GET",
