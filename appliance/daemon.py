@@ -30,9 +30,8 @@ from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.publishing.office import OfficeRooms, open_office
 from appliance.publishing.peers import Identity
-from appliance.security.audit import append_entry, open_audit
+from appliance.security.audit import append_entry
 from appliance.security.room import open_security
-from appliance.security.signing import open_device_key
 from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
@@ -81,9 +80,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         plugins = await asyncio.to_thread(load_plugins, settings.plugins, state.plugins)
         settings = without_quarantined(settings, plugins)
         db = await stack.enter_async_context(open_database(state.database))
-        device_key = await asyncio.to_thread(open_device_key, state.keys)
-        audit = await stack.enter_async_context(open_audit(db, device_key))
         security = await stack.enter_async_context(open_security(db, settings))
+        audit, device_key = security.audit, security.key
         blobs = BlobStore(state.blobs)
         registry = VoiceRegistry(db, blobs)
         consents = ConsentStore(db, append_entry)

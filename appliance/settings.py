@@ -185,6 +185,10 @@ class EngineSettings(Slice):
     transcriber: str = "whisper"
 
 
+class AuditSettings(Slice):
+    retention_days: int = Field(0, ge=0)  # older entries go, behind a signed tombstone; 0: none ever
+
+
 class LogSettings(Slice):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
@@ -212,6 +216,7 @@ class Settings(BaseSettings):
     loudspeaker: LoudspeakerSettings = LoudspeakerSettings()
     plugins: PluginSettings = PluginSettings()
     engine: EngineSettings = EngineSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 
 

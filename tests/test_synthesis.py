@@ -15,9 +15,8 @@ from appliance.contracts import StarterVoice
 from appliance.database import open_database
 from appliance.errors import Busy, DeadlineExceeded, InvalidInput, NotFound, TooLarge, Unavailable
 from appliance.marks.stage import BoxMarks, MarksStage
-from appliance.security.audit import append_entry, open_audit
+from appliance.security.audit import append_entry
 from appliance.security.room import open_security
-from appliance.security.signing import open_device_key
 from appliance.settings import IntakeSettings, MarksSettings, PluginSettings, Settings, SpeechSettings, WorkerSettings
 from appliance.synthesis import SpeechRequest, SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
@@ -37,7 +36,6 @@ async def synthesis(tmp_path: Path, **settings):
     spec = WorkerSpec("", "sine", (), "", 1, tmp_path, PluginSettings(), tmp_path / "plugins", IntakeSettings())
     async with (
         open_database(tmp_path / "voiced.db") as db,
-        open_audit(db, open_device_key(tmp_path / "keys")) as audit,
         open_security(db, Settings(state_dir=tmp_path)) as security,
     ):
         registry = VoiceRegistry(db, BlobStore(tmp_path / "blobs"))
@@ -46,7 +44,7 @@ async def synthesis(tmp_path: Path, **settings):
         pool = WorkerPool(spec, WorkerSettings(), 20.0)
         pool.start()
         try:
-            marks = MarksStage(BoxMarks(bytes(32), "test"), audit, MarksSettings(), -18.0)
+            marks = MarksStage(BoxMarks(bytes(32), "test"), security.audit, MarksSettings(), -18.0)
             consents, lexicon = ConsentStore(db, append_entry), LexiconStore(db, {})
             rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas)
             yield Synthesis(rooms, SpeechSettings(**settings), "sine")

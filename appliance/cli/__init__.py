@@ -37,6 +37,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "doctor": ("doctor",),
     "plugins": ("plugins",),
     "bench": ("bench",),
+    "tenants": ("tenants", "tokens"),
+    "audit": ("audit",),
 }
 
 SUMMARIES = {
@@ -61,6 +63,9 @@ SUMMARIES = {
     "doctor": "look for what keeps this box from working",
     "plugins": "which plugins are active, quarantined or blocked, and why",
     "bench": "measure speech on this machine",
+    "tenants": "who shares the box: list, add, disable, enable",
+    "tokens": "credentials of programs and devices: list, add, rotate, revoke",
+    "audit": "who did what: list, verify, export, checkpoint",
 }
 
 
@@ -71,6 +76,9 @@ LISTED = (  # families that list when no action is named
     "recordings",
     "jobs",
     "announce",
+    "tenants",
+    "tokens",
+    "audit",
     "zones",
     "script",
     "channels",

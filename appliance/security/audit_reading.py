@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from appliance.contracts import JsonDict
 from appliance.paging import Listing, Page, read_page
-from appliance.security.merkle import leaf_hash
+from appliance.security.merkle import Frontier, leaf_hash
+from appliance.security.signing import PublicKey
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,14 @@ def read_lines(db: sqlite3.Connection, tenant: str | None, start: int, until: in
         else {"index": row["idx"], "leaf": leaf_hash(row["entry"].encode()).hex()}
         for row in db.execute(query, (start, until))
     ]
+
+
+def export_head(db: sqlite3.Connection, note: str, key: PublicKey) -> JsonDict:
+    """The first line of a file: what it is verified with, and where it begins after retention."""
+    head: JsonDict = {"checkpoint": note, "key": key.verifier(), "first": 0}
+    query = "SELECT size, note, peaks FROM audit_checkpoints WHERE kind = 'tombstone' ORDER BY size DESC LIMIT 1"
+    row = db.execute(query).fetchone()
+    if row is not None:
+        peaks = [peak.hex() for peak in Frontier.unpacked(row["size"], row["peaks"]).peaks]
+        head |= {"first": row["size"], "tombstone": row["note"], "peaks": peaks}
+    return head

@@ -1,4 +1,4 @@
-"""The security room as the daemon opens it: tenants, tokens, people and quotas, read once, saved as they change."""
+"""The security room as the daemon opens it: key, log, tenants, tokens, people and quotas."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from appliance.database import Database
 from appliance.errors import VoicedError
+from appliance.security.audit import AuditLog, open_audit
+from appliance.security.audit_retention import keep_pruning
 from appliance.security.people import PersonStore
 from appliance.security.quotas import Quotas
+from appliance.security.signing import DeviceKey, open_device_key
 from appliance.security.tenants import TenantStore
 from appliance.security.tokens import LAST_USE_S, TokenStore
 from appliance.settings import Settings
@@ -22,8 +25,10 @@ log = logging.getLogger("voiced.security")
 
 @dataclass(frozen=True)
 class Security:
-    """Who may come in and how much each may use."""
+    """The key of the box, the log, who may come in and how much each may use."""
 
+    key: DeviceKey
+    audit: AuditLog
     tenants: TenantStore
     tokens: TokenStore
     people: PersonStore
@@ -42,21 +47,29 @@ class Security:
 
 @asynccontextmanager
 async def open_security(db: Database, settings: Settings) -> AsyncIterator[Security]:
-    """All of it, loaded; saved every minute and at the end."""
-    tenants = TenantStore(db)
-    room = Security(tenants, TokenStore(db), PersonStore(db), Quotas(db, tenants, StateDir(settings.state_dir).blobs))
-    await tenants.load(settings.tenant)
-    await room.tokens.load()
-    await room.people.load()
-    await room.quotas.load()
-    saving = asyncio.create_task(_save_now_and_then(room), name="security-saving")
-    try:
-        yield room
-    finally:
-        saving.cancel()
-        await asyncio.gather(saving, return_exceptions=True)
-        with suppress(VoicedError):
-            await room.save()
+    """All of it, loaded; saved every minute and at the end. Raises Corrupt("device_key_damaged")."""
+    state = StateDir(settings.state_dir)
+    key = await asyncio.to_thread(open_device_key, state.keys)
+    async with open_audit(db, key) as audit:
+        tenants = TenantStore(db)
+        quotas = Quotas(db, tenants, state.blobs)
+        room = Security(key, audit, tenants, TokenStore(db), PersonStore(db), quotas)
+        await tenants.load(settings.tenant)
+        await room.tokens.load()
+        await room.people.load()
+        await quotas.load()
+        tasks = (
+            asyncio.create_task(_save_now_and_then(room), name="security-saving"),
+            asyncio.create_task(keep_pruning(db, key, settings.audit.retention_days), name="audit-pruning"),
+        )
+        try:
+            yield room
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(VoicedError):
+                await room.save()
 
 
 async def _save_now_and_then(room: Security) -> None:

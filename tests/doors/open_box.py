@@ -23,9 +23,8 @@ from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import load_plugins
 from appliance.publishing.office import OfficeRooms, open_office
 from appliance.publishing.peers import Identity
-from appliance.security.audit import append_entry, open_audit
+from appliance.security.audit import append_entry
 from appliance.security.room import open_security
-from appliance.security.signing import open_device_key
 from appliance.settings import Settings
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
@@ -68,9 +67,8 @@ async def open_box(state_dir: Path, **settings: object):
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(state_dir / "voiced.db"))
         blobs = BlobStore(state_dir / "blobs")
-        device_key = open_device_key(state_dir / "keys")
-        audit = await stack.enter_async_context(open_audit(db, device_key))
         security = await stack.enter_async_context(open_security(db, config))
+        audit, device_key = security.audit, security.key
         registry, consents = VoiceRegistry(db, blobs), ConsentStore(db, append_entry)
         recordings, renditions = RecordingStore(db, blobs), RenditionStore(db, blobs)
         await registry.seed_starters(config.tenant, "sine", plugins.engines["sine"]().starter_voices())

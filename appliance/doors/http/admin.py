@@ -59,6 +59,10 @@ def _gauges(services: Services) -> list[Gauge]:
         answers,
         Gauge("voiced_rendition_cache_bytes", "Renditions kept on disk.").set(cache.bytes),
         Gauge("voiced_rendition_cache_corrupt_total", "Renditions found damaged.", "counter").set(cache.corrupt),
+        Gauge("voiced_audit_waiting", "Audit entries not yet on disk.").set(services.audit.state()["waiting"]),
+        Gauge("voiced_audit_failing", "1 when the disk refuses audit entries.").set(
+            float(bool(services.audit.state()["problem"]))
+        ),
         restarts,
         memory,
     ]
@@ -89,6 +93,7 @@ async def get_system(request: web.Request) -> web.Response:
         },
         "workers": services.pool.state(),
         "loudspeaker": services.announcer.state(language_of(request)),
+        "audit": services.audit.state(),
         "storage": {"total_bytes": storage.total, "free_bytes": storage.free},
         "limits": {
             "max_characters": settings.speech.max_characters,

@@ -16,7 +16,7 @@ from appliance.doors.http.security_schemas import AuditQuery, AuditTold, Checkpo
 from appliance.doors.http.services import services_of
 from appliance.doors.http.speech import unfinished_is_broken, write_in_time
 from appliance.events import Event
-from appliance.security.audit_reading import AuditFilter, list_entries, read_lines
+from appliance.security.audit_reading import AuditFilter, export_head, list_entries, read_lines
 from appliance.security.checkpoints import read_checkpoint
 
 LINES_AT_ONCE = 500
@@ -50,12 +50,12 @@ async def export(request: web.Request) -> web.StreamResponse:
     await services.audit.flush()
     note = await services.audit.checkpoint()
     size = read_checkpoint(note, services.device_key.public).size
-    head = {"checkpoint": note, "key": services.device_key.public.verifier()}
+    head = await services.db.read(partial(export_head, note=note, key=services.device_key.public))
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     async with unfinished_is_broken(request):
         await response.prepare(request)
         await write_in_time(response, _line(head))
-        for start in range(0, size, LINES_AT_ONCE):
+        for start in range(head["first"], size, LINES_AT_ONCE):
             read = partial(read_lines, tenant=tenant, start=start, until=min(size, start + LINES_AT_ONCE))
             await write_in_time(response, b"".join(_line(line) for line in await services.db.read(read)))
         await response.write_eof()
