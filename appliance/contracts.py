@@ -91,7 +91,7 @@ class Artifact:
     path: Path  # the graph; for "torch" the weights
     format: str  # "onnx", "openvino", "torch"
     sha256: str = ""  # of the file; checked before parsing when given: runtimes do not notice flipped bytes
-    precision: str = "float"  # "float", or "int8" where products are computed in dynamically scaled integers
+    precision: str = "float"  # "int8": products of dynamically scaled integers; "int8_weights": weights in 8 bits only
     module: Callable[[], Any] | None = None  # "torch" only: makes the module; its `input_names` and `output_names` are
     # those of the graph, its `forward` takes the inputs in that order, and it has no other state than its weights
 

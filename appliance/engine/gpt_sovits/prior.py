@@ -71,11 +71,23 @@ class PriorEncoder(nn.Module):
         masks: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> Tensor:
         """(B, ssl_width, T), (B, N), (B, M, 1), masks of frames and phones -> (B, C, T)."""
-        mask, text_mask = masks
+        return self.frames(quantised, self.text(phone_ids, masks[1]), ge, masks)
+
+    def text(self, phone_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the phones say by themselves: (B, N) -> (B, C, N)."""
+        return self.encoder_text(self.text_embedding(phone_ids).transpose(1, 2), mask)
+
+    def frames(
+        self,
+        quantised: Tensor,
+        text: Tensor,
+        ge: Tensor,
+        masks: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> Tensor:
+        """What the frames say, given `text`: (B, ssl_width, T), (B, C, N), (B, M, 1) -> (B, C, T)."""
+        mask = masks[0]
         x = masked(self.ssl_proj(masked(quantised, mask)), mask)
-        x = self.encoder_ssl(x, mask)
-        text = self.encoder_text(self.text_embedding(phone_ids).transpose(1, 2), text_mask)  # (B, C, N)
-        return self.encoder2(self.mrte(x, text, ge, masks), mask)
+        return self.encoder2(self.mrte(self.encoder_ssl(x, mask), text, ge, masks), mask)
 
     def project(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, C, T) -> mean and log deviation, (B, latent, T) each."""
