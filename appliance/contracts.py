@@ -261,6 +261,7 @@ class EngineHost:
     frontends: Mapping[str, TextFrontend]
     cache_dir: Path  # may be lost at any time; prepared graphs live here by digest
     threads: int = 1
+    prepares: bool = False  # whether a child may export networks to the cache while the engine speaks
 
 
 class Engine(ABC):

@@ -166,6 +166,7 @@ def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:
         plugins=settings.plugins,
         drop_in_dir=state.plugins,
         intake=settings.intake,
+        prepares=settings.engine.optimise,
     )
 
 

@@ -182,6 +182,7 @@ class PluginSettings(Slice):
 class EngineSettings(Slice):
     default: str = "embedded"
     backends: tuple[str, ...] = ("onnxruntime",)  # in order of preference
+    optimise: bool = True  # export imported networks for these backends, in a child of the worker
     transcriber: str = "whisper"
 
 

@@ -1,9 +1,9 @@
 """Export: the one network definition -> graph files for backends, each examined against the reference network.
 
 An engine describes each of its networks as a `NetworkExport`; `export` writes the formats that the usable backends of
-this machine read: "onnx" (opset 17, one self-contained file; always), "openvino" (IR, an .xml with its .bin) and
-"torch" (`torch.export`, for runtimes that are PyTorch themselves). Every artifact is run by every backend that reads
-it, and the distance from the reference network decides whether it may be used.
+this machine read: "onnx" (opset 17, one self-contained file; always) and "openvino" (IR, an .xml with its .bin).
+Runtimes that are PyTorch themselves take the module. Every file is run by every backend that reads it, and the
+distance from the reference network decides whether it may be used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from appliance.contracts import Artifact, Backend, EngineHost, SessionOptions
-from appliance.engine.artifacts import (
+from appliance.engine.artifact_store import (
     EXAM,
     Arrays,
     ArtifactStore,
@@ -104,22 +104,19 @@ def reference_answers(network: NetworkExport) -> tuple[Arrays, ...]:
 
 def _write_all(network: NetworkExport, folder: Path, host: EngineHost) -> Iterable[Exported]:
     usable = [host.backends[name] for name in usable_backends(host.backends)]
-    wanted = {form for backend in usable for form in backend.formats}
     graph = folder / "graph.onnx"
     write_onnx(network, graph)
+    readers = [backend for backend in usable if "openvino" in backend.formats]
+    if readers:  # before the other format: backends that read both take the first
+        yield from _write_openvino(network, graph, any(INT8_WEIGHTS in backend.precisions for backend in readers))
     yield _row(FLOAT, "onnx", graph)
-    if "openvino" in wanted:
-        yield from _write_openvino(network, graph, any(INT8_WEIGHTS in backend.precisions for backend in usable))
-    if "torch" in wanted:
-        write_torch(network, folder / "graph.pt2")
-        yield _row(FLOAT, "torch", folder / "graph.pt2")
 
 
 def write_onnx(network: NetworkExport, path: Path) -> None:
     """One file with everything in it, opset 17, dynamic where a port names a size."""
     import torch
 
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's advice: the definition's branches depend on sizes of layers only
         torch.onnx.export(
             network.module,
@@ -131,19 +128,6 @@ def write_onnx(network: NetworkExport, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,  # the other exporter takes a library more and several times as long
         )
-
-
-def write_torch(network: NetworkExport, path: Path) -> None:
-    """An exported program, for backends that run PyTorch."""
-    import torch
-
-    names = {size for port in network.inputs for size in port.shape if isinstance(size, str)}
-    sizes = {name: torch.export.Dim(name, min=2, max=1 << 16) for name in names}
-    shapes = tuple({axis: sizes[name] for axis, name in _named(port).items()} for port in network.inputs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.export.export(network.module, _example(network), dynamic_shapes=(*shapes,))
-        torch.export.save(program, path)
 
 
 def _write_openvino(network: NetworkExport, graph: Path, has_int8: bool) -> Iterable[Exported]:
@@ -236,7 +220,3 @@ def _release(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def names_of(exports: Iterable[NetworkExport]) -> Mapping[str, NetworkExport]:
-    return {network.source.network: network for network in exports}

@@ -15,6 +15,7 @@ import logging
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Network:
     tolerance: float
     arithmetic: str = ""  # "f32" where a backend's own choice of less would be wrong
     answers: Callable[[], Sequence[Arrays]] | None = None  # of a reference network to `samples`: every backend is tried
+    edition: str = ""  # tells networks apart that have the same name: those of different weights
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Record:
 
 class PlacedNetwork(Session):
     """A network on its chosen backend. When that fails on what another one can compute, the other one takes over, and
-    the caller notices nothing but the time it took.
+    the caller notices nothing but the time it took. Callers of several threads wait for each other.
     """
 
     def __init__(self, network: Network, host: EngineHost, records: tuple[Record, ...]) -> None:
@@ -82,19 +84,21 @@ class PlacedNetwork(Session):
         self.records = records
         self._current = next(record for record in records if record.state == CHOSEN)
         self._session: Session | None = _open(network, host, self._current)
+        self._turn = threading.Lock()
         self.inputs, self.outputs = self._session.inputs, self._session.outputs
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Execute once. Raises what the chosen backend raised when no other one can do it either."""
-        if self._session is None:
-            raise Unavailable("session_closed", backend=self._current.backend)
-        try:
-            return self._session.run(feeds)
-        except Exception as error:  # a runtime raises what it likes
-            results = self._take_over(feeds, error)
-            if results is None:
-                raise
-            return results
+        with self._turn:
+            if self._session is None:
+                raise Unavailable("session_closed", backend=self._current.backend)
+            try:
+                return self._session.run(feeds)
+            except Exception as error:  # a runtime raises what it likes
+                results = self._take_over(feeds, error)
+                if results is None:
+                    raise
+                return results
 
     def close(self) -> None:
         if self._session is not None:
@@ -342,7 +346,8 @@ def _settle(row: Record, best: Record) -> Record:
 
 
 def _file(network: Network, host: EngineHost) -> Path:
-    return host.cache_dir / FOLDER / f"{network.engine}.{network.name}.{host.threads}.json"
+    edition = f".{network.edition}" if network.edition else ""
+    return host.cache_dir / FOLDER / f"{network.engine}.{network.name}{edition}.{host.threads}.json"
 
 
 def _key(network: Network, host: EngineHost, records: Sequence[Record]) -> str:

@@ -180,7 +180,7 @@ def build_host(plugins: Plugins, spec: WorkerSpec) -> EngineHost:
         name: plugins.backends[name]() for name in spec.backends if name in plugins.backends
     }
     frontends: Mapping[str, TextFrontend] = {name: factory() for name, factory in plugins.frontends.items()}
-    return EngineHost(backends, frontends, spec.cache_dir, spec.threads)
+    return EngineHost(backends, frontends, spec.cache_dir, spec.threads, spec.prepares)
 
 
 def main(argv: list[str]) -> int:

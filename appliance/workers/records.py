@@ -26,6 +26,7 @@ class WorkerSpec:
     plugins: PluginSettings
     drop_in_dir: Path
     intake: IntakeSettings
+    prepares: bool = False  # whether it may export networks in a child while it speaks
 
     def as_json(self) -> JsonDict:
         return {
@@ -38,6 +39,7 @@ class WorkerSpec:
             "plugins": self.plugins.model_dump(mode="json"),
             "drop_in_dir": str(self.drop_in_dir),
             "intake": self.intake.model_dump(mode="json"),
+            "prepares": self.prepares,
         }
 
     @classmethod
@@ -52,6 +54,7 @@ class WorkerSpec:
             plugins=PluginSettings.model_validate(record["plugins"]),
             drop_in_dir=Path(record["drop_in_dir"]),
             intake=IntakeSettings.model_validate(record["intake"]),
+            prepares=bool(record["prepares"]),
         )
 
 

@@ -77,7 +77,8 @@ class Attention(nn.Module):
         return self.conv_o(out.transpose(2, 3).flatten(1, 2))
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.heads, -1)).transpose(2, 3)  # (B, H, T, D)
+        batch, channels, length = x.shape  # not `unflatten`: a trace of it keeps the length as a constant
+        return x.view(batch, self.heads, channels // self.heads, length).transpose(2, 3)  # (B, H, T, D)
 
     def _spread(self, by_distance: Tensor) -> Tensor:
         """(B, H, T, 2w + 1) by distance -> (B, H, T, T) by position, zero beyond the window."""

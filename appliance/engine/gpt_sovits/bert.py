@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -174,8 +174,23 @@ class Bert(nn.Module):
         last = [f"encoder.layer.{n}." for n in range(network.config.used_layers, network.config.layers)]
         return load_strictly(network, _with_new_names(without_prefix(tensors, NAME_PREFIX)), [*UNUSED, *last])
 
+    @property
+    def device(self) -> torch.device:
+        return self.embeddings.word_embeddings.weight.device
+
     def forward(self, ids: Tensor) -> Tensor:
         return self.encoder(self.embeddings(ids))
+
+
+class BertNetwork(Protocol):
+    """What reads ids: `Bert` itself, or what it was exported to."""
+
+    config: BertConfig
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, ids: Tensor) -> Tensor: ...
 
 
 def _with_new_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -191,7 +206,7 @@ def _with_new_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class ChineseBert:
     """The network with its tokens."""
 
-    network: Bert
+    network: BertNetwork
     tokens: WordPiece
 
     @classmethod
@@ -208,7 +223,7 @@ class ChineseBert:
 
     def character_features(self, text: str) -> Tensor:
         """(characters, W). Text that exceeds the network's positions is read in parts of equal length."""
-        device = self.network.embeddings.word_embeddings.weight.device
+        device = self.network.device
         ids = self.tokens.encode_characters(text)
         if not ids:
             return torch.zeros(0, self.network.config.width, device=device)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,26 +15,35 @@ from torch import Tensor
 
 from appliance.contracts import JsonDict, VoiceAssets
 from appliance.engine.gpt_sovits import pairing
-from appliance.engine.gpt_sovits.bert import ChineseBert
+from appliance.engine.gpt_sovits.bert import BertConfig, ChineseBert
 from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
 from appliance.engine.gpt_sovits.decoding import TorchDecoder
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet
-from appliance.engine.gpt_sovits.hubert import Hubert
+from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
+from appliance.engine.gpt_sovits.placed import PlacedBert, PlacedHubert, PlacedSound
 from appliance.engine.gpt_sovits.sovits import Synthesizer
+from appliance.engine.gpt_sovits.streaming import Sound
 from appliance.engine.gpt_sovits.t2s import TextToSemantic
+from appliance.engine.gpt_sovits.wordpiece import WordPiece
 from appliance.errors import Corrupt, Unavailable
+
+if TYPE_CHECKING:
+    from appliance.engine.gpt_sovits.preparation import Preparation
+    from appliance.engine.placement import PlacedNetwork
 
 Network = TypeVar("Network")
 
 # How many of each role stay in memory; the least recently used goes first. Two s1 and s2 of official size are 1.2 GB.
 KEPT = {"s1": 2, "decoder": 2, "s2": 2, "hubert": 1, "bert": 1, "sv": 1}
+PLACED = "placed:"  # before the role of what backends compute
 TITLES = {"s1": "s1 (text to semantic)", "s2": "s2 (SoVITS)", **pairing.TITLES}
 
 
 class Networks:
     """A shelf of loaded networks. Safe across threads; the networks themselves hold no state of a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, preparation: Preparation | None = None) -> None:
+        self._preparation = preparation  # None: the networks themselves compute everything
         self._shelf: OrderedDict[tuple[str, Path], Any] = OrderedDict()
         self._turn = threading.Lock()
 
@@ -57,11 +66,29 @@ class Networks:
     def s2(self, voice: VoiceAssets) -> Synthesizer:
         return self._get("s2", voice, _make_s2)
 
-    def hubert(self, voice: VoiceAssets) -> Hubert:
-        return self._get("hubert", voice, Hubert.from_tensors)
+    def sound(self, voice: VoiceAssets) -> Sound:
+        """s2 on the backends that it has been exported for, or s2 itself."""
+
+        def make(sessions: Mapping[str, PlacedNetwork]) -> PlacedSound:
+            sound = PlacedSound(self.s2(voice), sessions)
+            sound.warm_up()
+            return sound
+
+        return self._placed("s2", voice, make) or self.s2(voice)
+
+    def hubert(self, voice: VoiceAssets) -> Hubert | PlacedHubert:
+        def make(sessions: Mapping[str, PlacedNetwork]) -> PlacedHubert:
+            return PlacedHubert(HubertConfig.from_dict(_config("hubert", voice)), sessions["hubert"])
+
+        return self._placed("hubert", voice, make) or self._get("hubert", voice, Hubert.from_tensors)
 
     def bert(self, voice: VoiceAssets) -> ChineseBert:
-        return self._get("bert", voice, ChineseBert.from_tensors)
+        def make(sessions: Mapping[str, PlacedNetwork]) -> ChineseBert:
+            config = _config("bert", voice)
+            network = PlacedBert(BertConfig.from_dict(config), sessions["bert"])
+            return ChineseBert(network, WordPiece.from_config(config))
+
+        return self._placed("bert", voice, make) or self._get("bert", voice, ChineseBert.from_tensors)
 
     def speaker(self, voice: VoiceAssets) -> SpeakerNet:
         return self._get("sv", voice, SpeakerNet.from_tensors)
@@ -69,7 +96,7 @@ class Networks:
     def drop(self, *roles: str) -> None:
         """Forget the networks of `roles`, or all."""
         with self._turn:
-            for key in [key for key in self._shelf if not roles or key[0] in roles]:
+            for key in [key for key in self._shelf if not roles or key[0].removeprefix(PLACED) in roles]:
                 del self._shelf[key]
 
     def _get(self, role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Network]) -> Network:
@@ -84,8 +111,38 @@ class Networks:
     def _keep(self, role: str, path: Path, network: Any) -> None:
         self._shelf[role, path] = network
         same = [key for key in self._shelf if key[0] == role]
-        for key in same[: -KEPT[role]]:
+        for key in same[: -KEPT[role.removeprefix(PLACED)]]:
             del self._shelf[key]
+
+    def _placed(
+        self, role: str, voice: VoiceAssets, make: Callable[[Mapping[str, PlacedNetwork]], Network]
+    ) -> Network | None:
+        """What backends compute of one role; None until it has been exported."""
+        path = voice.files.get(role)
+        if self._preparation is None or path is None:
+            return None
+        with self._turn:
+            found: Network | None = self._shelf.pop((PLACED + role, path), None)
+            if found is not None:
+                self._keep(PLACED + role, path, found)
+                return found
+        sessions = self._preparation.open(role, path, voice.files.get(f"{role}_config"))
+        if sessions is None:
+            return None
+        made = make(sessions)
+        with self._turn:
+            self._keep(PLACED + role, path, made)
+        return made
+
+
+def _config(role: str, voice: VoiceAssets) -> JsonDict:
+    """What lies beside the weights. Raises Corrupt("voice_files_corrupt")."""
+    path = voice.files.get(f"{role}_config")
+    try:
+        found: JsonDict = json.loads(path.read_text("utf-8")) if path else {}
+    except (OSError, ValueError) as error:
+        raise Corrupt("voice_files_corrupt", file=role, reason=str(error)[:300]) from error
+    return found
 
 
 def _make_s2(tensors: dict[str, Tensor], config: JsonDict) -> Synthesizer:
@@ -95,9 +152,8 @@ def _make_s2(tensors: dict[str, Tensor], config: JsonDict) -> Synthesizer:
 
 
 def _load(role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Any]) -> Any:
-    config = voice.files.get(f"{role}_config")
+    settings = _config(role, voice)
     try:
-        settings: JsonDict = json.loads(config.read_text("utf-8")) if config else {}
         return make(load_file(voice.files[role]), settings)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise Corrupt("voice_files_corrupt", file=role, reason=str(error)[:300]) from error

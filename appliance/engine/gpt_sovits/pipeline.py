@@ -18,6 +18,7 @@ from appliance.contracts import (
     AudioChunk,
     Engine,
     EngineHost,
+    JsonDict,
     Probe,
     SpeakTask,
     StarterVoice,
@@ -30,6 +31,7 @@ from appliance.text.lexicon import share_readings
 
 if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.networks import Networks
+    from appliance.engine.gpt_sovits.preparation import Preparation
     from appliance.engine.gpt_sovits.reading import Reader
     from appliance.engine.gpt_sovits.voice import PreparedVoice
 
@@ -45,6 +47,7 @@ class _Loaded:
 
     host: EngineHost
     networks: Networks
+    preparation: Preparation
 
 
 class GptSovitsEngine(Engine):
@@ -82,11 +85,17 @@ class GptSovitsEngine(Engine):
         import torch
 
         from appliance.engine.gpt_sovits.networks import Networks
+        from appliance.engine.gpt_sovits.preparation import Preparation
 
         with self._turn:
             if self._loaded is None:
                 torch.set_num_threads(host.threads)
-                self._loaded = _Loaded(host, Networks())
+                preparation = Preparation(host)
+                self._loaded = _Loaded(host, Networks(preparation), preparation)
+
+    def placement(self) -> tuple[JsonDict, ...]:
+        loaded = self._loaded
+        return () if loaded is None else loaded.preparation.rows()
 
     def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
         """Speak one clause; `timings` of the last chunk has prepare, frontend, tokens and sound in ms.
@@ -112,7 +121,7 @@ class GptSovitsEngine(Engine):
             entries = share_readings(cut, task.lexicon)
             pieces = [reader.read(piece, task.language, own) for piece, own in zip(cut, entries, strict=True)]
         speaker = speaking.Speaker(
-            loaded.networks.decoder(task.voice), loaded.networks.s2(task.voice), voice, task.speed, cancelled, clock
+            loaded.networks.decoder(task.voice), loaded.networks.sound(task.voice), voice, task.speed, cancelled, clock
         )
         noise = speaking.RequestNoise(task.seed)
         for number, piece in enumerate(pieces, start=1):
@@ -122,8 +131,11 @@ class GptSovitsEngine(Engine):
 
     def close(self) -> None:
         with self._turn:
-            self._loaded = None
+            loaded, self._loaded = self._loaded, None
             self._voices.clear()
+        if loaded is not None:
+            loaded.networks.drop()
+            loaded.preparation.close()
 
     def _reader(self, voice: VoiceAssets, loaded: _Loaded) -> Reader:
         from appliance.engine.gpt_sovits.reading import Reader

@@ -272,7 +272,7 @@ class Synthesizer(nn.Module):
             return ge
         return self.prelu(ge + self.sv_emb(speaker).unsqueeze(2))
 
-    def _mixer_timbre(self, ge: Tensor) -> Tensor:
+    def mixer_timbre(self, ge: Tensor) -> Tensor:
         """The timbre as the mixer hears it: narrower for Pro, the same otherwise."""
         return self.ge_to512(ge.squeeze(2)).unsqueeze(2) if self.config.is_pro else ge  # (B, M, 1)
 
@@ -297,15 +297,26 @@ class Synthesizer(nn.Module):
     def features(self, codes: Tensor, phone_ids: Tensor, ge: Tensor) -> Tensor:
         """The part that sees everything at once: (1, 1, Y), (1, N), (1, G, 1) -> (1, hidden, 2Y)."""
         quantised = self.quantizer.decode(codes).repeat_interleave(self.config.frames_per_token, dim=2)
-        return self.enc_p.features(quantised, phone_ids, self._mixer_timbre(ge))
+        return self.enc_p.features(quantised, phone_ids, self.mixer_timbre(ge))
 
     @torch.inference_mode()
-    def voice(self, features: Tensor, ge: Tensor, noise: Tensor | None) -> Tensor:
-        """The part that sees only its neighbourhood: (1, hidden, T), noise (1, inter, >= T) -> (1, 1, 640 T)."""
+    def voice(self, features: Tensor, ge: Tensor, noise: Tensor | None, is_end: bool = True) -> Tensor:
+        """The part that sees only its neighbourhood: (1, hidden, T), noise (1, inter, >= T) -> (1, 1, 640 T).
+
+        Unless `is_end`, the sound of the last few frames is not going to be used.
+        """
+        return self.dec(self.flow(self.latent(features, noise), None, ge, is_inverse=True), ge)
+
+    def latent(self, features: Tensor, noise: Tensor | None) -> Tensor:
+        """What the flow is given: (1, hidden, T), noise (1, inter, >= T) -> (1, inter, T)."""
         mean, log_deviation = self.enc_p.project(features)
         if noise is not None:
             mean = mean + noise[:, :, : mean.shape[2]] * torch.exp(log_deviation) * NOISE_SCALE
-        return self.dec(self.flow(mean, None, ge, is_inverse=True), ge)
+        return mean
+
+    def first_frame(self, wanted: int, known: int) -> int:
+        """From where to voice `wanted` .. `known`: any length is as good as another here."""
+        return wanted
 
     @torch.inference_mode()
     def decode_stream(
@@ -348,7 +359,7 @@ class Synthesizer(nn.Module):
         with torch.no_grad():
             quantised = self.quantizer.decode(self.quantizer.encode(self.ssl_proj(lesson.ssl)))
             quantised = quantised.repeat_interleave(self.config.frames_per_token, dim=2)
-        features = self.enc_p.features(quantised, lesson.phone_ids, self._mixer_timbre(ge), (mask, text_mask))
+        features = self.enc_p.features(quantised, lesson.phone_ids, self.mixer_timbre(ge), (mask, text_mask))
         mean_prior, log_deviation_prior = self.enc_p.project(features, mask)
         mean, log_deviation = self.enc_q(lesson.spectrogram, mask, ge.detach())
         z = masked(mean + noise * torch.exp(log_deviation), mask)

@@ -18,9 +18,8 @@ from appliance.engine.gpt_sovits.decode_loop import Answer, DecodeLoop, Question
 from appliance.engine.gpt_sovits.generation import MOST_TOKENS, most_tokens
 from appliance.engine.gpt_sovits.reading import Reading
 from appliance.engine.gpt_sovits.sampling import seeded_noise
-from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE
-from appliance.engine.gpt_sovits.streaming import Piece, StreamState, decode_next
+from appliance.engine.gpt_sovits.streaming import Piece, Sound, StreamState, decode_next
 from appliance.engine.gpt_sovits.t2s import TextPrompt
 from appliance.engine.gpt_sovits.voice import PreparedVoice
 from appliance.errors import Corrupt, InvalidInput
@@ -88,7 +87,7 @@ class Speaker:
     """A voice that speaks one request."""
 
     s1: DecodeLoop
-    s2: Synthesizer
+    s2: Sound
     voice: PreparedVoice
     speed: float
     cancelled: threading.Event

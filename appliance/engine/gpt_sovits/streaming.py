@@ -13,13 +13,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from appliance.engine.gpt_sovits.prior import frames_at
-from appliance.engine.gpt_sovits.sovits import Synthesizer
+from appliance.engine.gpt_sovits.sovits import SynthesizerConfig
+
+
+class Sound(Protocol):
+    """What turns tokens into sound: `Synthesizer` itself, or what it was exported to."""
+
+    config: SynthesizerConfig
+
+    def frames(self, tokens: int, speed: float = 1.0) -> int: ...
+
+    def decode(
+        self, codes: Tensor, phone_ids: Tensor, ge: Tensor, noise: Tensor | None = None, speed: float = 1.0
+    ) -> Tensor: ...
+
+    def features(self, codes: Tensor, phone_ids: Tensor, ge: Tensor) -> Tensor: ...
+
+    def voice(self, features: Tensor, ge: Tensor, noise: Tensor | None, is_end: bool = True) -> Tensor: ...
+
+    def first_frame(self, wanted: int, known: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,7 @@ class StreamState(NamedTuple):
 
 @torch.inference_mode()
 def decode_next(
-    network: Synthesizer,
+    network: Sound,
     piece: Piece,
     state: StreamState | None,
     is_last: bool,
@@ -71,10 +89,12 @@ def decode_next(
     end = known if is_last else max(start, known - sizes.held_back)
     if end == start:
         return features.new_zeros(1, 1, 0), _waiting(features, state, network.config.samples_per_frame)
-    left = max(0, start - sizes.context)
+    left = network.first_frame(max(0, start - sizes.context), known)
     stretched = _stretch(features, (left, known), piece.speed)
     noise = None if piece.noise is None else piece.noise[:, :, left:known]
-    sound = network.voice(stretched, piece.ge, noise)[:, :, (start - left) * network.config.samples_per_frame :]
+    sound = network.voice(stretched, piece.ge, noise, is_last)[
+        :, :, (start - left) * network.config.samples_per_frame :
+    ]
     if state is not None:
         sound = _fade_in(state.tail, sound)
     cut = (end - start) * network.config.samples_per_frame

@@ -10,16 +10,18 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from appliance.contracts import JsonDict
+from appliance.audio.files import write_wav
+from appliance.contracts import Audio, JsonDict, VoiceAssets
 from appliance.engine.gpt_sovits.bert import Bert, BertConfig
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet, SpeakerNetConfig
 from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
+from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.sovits import Synthesizer, SynthesizerConfig
 from appliance.engine.gpt_sovits.t2s import TextToSemantic, TextToSemanticConfig
 
@@ -33,8 +35,47 @@ S2: Mapping[str, JsonDict] = {  # version -> what differs from the sizes of v2
         "upsample_kernel_sizes": [20, 16, 8, 2, 2],
     },
 }
+REFERENCE_S = 5.0
+MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+CHARACTERS = (0x4E00, 21_128)  # first ideograph, size of the vocabulary
+TRANSCRIPT = "今天天气很好，我们一起去公园散步，好不好？"
 
-SEED_WAVE_HZ = 140.0  # pitch of the clip that stands for a reference
+
+def synthetic_voice(folder: Path, version: str) -> VoiceAssets:
+    """Files of all networks that `version` needs and a clip under `folder`, written once; about 2.5 GB.
+
+    Raises KeyError for another version, OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    networks: dict[str, tuple[str, JsonDict]] = {
+        "s1": ("s1", S1),
+        "s2": (f"s2_{version}", {"model": {**S2[version], "version": version}}),
+        "hubert": ("hubert", {}),
+        "bert": ("bert", {"vocabulary": _vocabulary()}),
+    }
+    if version != "v2":
+        networks["sv"] = ("sv", {})
+    files: dict[str, Path] = {"reference": _clip(folder / "reference.wav")}
+    for role, (name, config) in networks.items():
+        files[role] = _weights(folder / f"{name}.safetensors", role, config)
+        files[f"{role}_config"] = folder / f"{name}.json"
+        files[f"{role}_config"].write_text(json.dumps(config), "utf-8")
+    return VoiceAssets(f"synthetic:{version}", ENGINE, files, {"transcript": TRANSCRIPT, "language": "zh"})
+
+
+def _weights(path: Path, role: str, config: JsonDict) -> Path:
+    if path.is_file():
+        return path
+    makers: Mapping[str, type[nn.Module]] = {"s1": TextToSemantic, "s2": Synthesizer, "hubert": Hubert, "bert": Bert}
+    if role == "sv":
+        network: nn.Module = SpeakerNet(SpeakerNetConfig())
+    else:
+        sizes = {"s1": TextToSemanticConfig, "s2": SynthesizerConfig, "hubert": HubertConfig, "bert": BertConfig}
+        network = makers[role](sizes[role].from_dict(config))  # type: ignore[attr-defined]
+    draft = path.with_suffix(".draft")
+    save_file(fill(network, path.stem), draft)
+    draft.replace(path)
+    return path
 
 
 def fill(network: nn.Module, salt: str) -> dict[str, Tensor]:
@@ -53,3 +94,18 @@ def fill(network: nn.Module, salt: str) -> dict[str, Tensor]:
         else:
             tensors[name] = noise / max(1.0, like[0].numel()) ** 0.5
     return tensors
+
+
+def _vocabulary() -> list[str]:
+    first, size = CHARACTERS
+    return [*MARKS, *"，。！？、：；“”…—", *(chr(first + i) for i in range(size - len(MARKS) - 11))]
+
+
+def _clip(path: Path) -> Path:
+    """A tone with harmonics and words' rhythm."""
+    rate = 32_000
+    time = np.arange(int(REFERENCE_S * rate)) / rate
+    tone = sum(np.sin(2 * np.pi * 140.0 * k * time) / k for k in range(1, 20))
+    noise = 0.01 * np.random.default_rng(0).standard_normal(len(time))
+    write_wav(path, Audio((0.1 * tone * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * time)) + noise).astype(np.float32), rate))
+    return path

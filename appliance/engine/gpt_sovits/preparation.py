@@ -1,0 +1,153 @@
+"""Which networks have been exported already, and the child that exports the others while the engine speaks without.
+
+`python -m appliance.engine.gpt_sovits.preparation JSON` is that child: niced, without network, gone with its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.contracts import EngineHost, JsonDict
+from appliance.engine.artifact_store import ArtifactStore, Circumstances, Prepared
+from appliance.engine.exporting import circumstances
+from appliance.engine.gpt_sovits.exports import PARTS, export_file, open_network, sources_of
+from appliance.engine.gpt_sovits.pairing import ENGINE
+from appliance.engine.placement import CHOSEN, PlacedNetwork, describe
+from appliance.errors import VoicedError
+from appliance.isolation import die_with_parent, leave_network
+
+if TYPE_CHECKING:
+    from appliance.engine.gpt_sovits.graphs import Graph
+
+log = logging.getLogger(__name__)
+NICE = 10
+REFERENCE = "torch"  # where no export can be used, the networks themselves compute
+
+
+class Preparation:
+    """Exported networks of one process. Safe across threads."""
+
+    def __init__(self, host: EngineHost) -> None:
+        self._host = host
+        self._store = ArtifactStore(host.cache_dir)
+        self._turn = threading.Lock()
+        self._children: dict[tuple[str, Path], subprocess.Popen[bytes]] = {}
+        self._open: dict[str, PlacedNetwork] = {}
+        self._waiting: dict[str, JsonDict] = {}
+
+    @cached_property
+    def _now(self) -> Circumstances:
+        return circumstances(self._host)
+
+    def open(
+        self, role: str, weights: Path, config: Path | None, graphs: Mapping[str, Graph] | None = None
+    ) -> dict[str, PlacedNetwork] | None:
+        """Sessions of all networks of one file of weights, by name; None until they have been exported.
+
+        What cannot be used is thrown away and, where the host lets this engine, exported anew in a child.
+        """
+        if role not in PARTS or not self._now.backends:
+            return None
+        with self._turn:
+            child = self._children.get((role, weights))
+            if child is not None and child.poll() is None:
+                return None
+        opened: dict[str, PlacedNetwork] = {}
+        for name, source in sources_of(role, weights, config).items():
+            try:
+                prepared = self._store.find(source, self._now)
+                reason = "" if prepared else "not exported yet"
+                if prepared:
+                    opened[name] = open_network(prepared, self._host, (graphs or {}).get(name))
+            except VoicedError as error:
+                reason = describe(error)
+                log.warning("%s: %s", name, reason)
+                self._store.remove(source)
+            if reason:
+                self._wait(name, reason)
+                for session in opened.values():
+                    session.close()
+                self._start(role, weights, config)
+                return None
+        with self._turn:
+            self._open |= opened
+            for name in opened:
+                self._waiting.pop(name, None)
+        return opened
+
+    def rows(self) -> tuple[JsonDict, ...]:
+        """What was considered for each network, for `Engine.placement`."""
+        from dataclasses import asdict
+
+        with self._turn:
+            placed = [asdict(record) for session in self._open.values() for record in session.records]
+            return (*placed, *self._waiting.values())
+
+    def close(self) -> None:
+        """End the children; sessions belong to who opened them."""
+        with self._turn:
+            for child in self._children.values():
+                if child.poll() is None:
+                    child.kill()
+                child.wait()
+            self._children.clear()
+
+    def _wait(self, name: str, reason: str) -> None:
+        with self._turn:
+            row = {"network": name, "backend": REFERENCE, "state": CHOSEN, "precision": "float", "version": ""}
+            self._waiting[name] = row | {"milliseconds": None, "distance": 0.0, "reason": reason}
+
+    def _start(self, role: str, weights: Path, config: Path | None) -> None:
+        """Once per process and file: what fails is not tried for ever."""
+        with self._turn:
+            if not self._host.prepares or (role, weights) in self._children:
+                return
+            order = {
+                "role": role,
+                "weights": str(weights),
+                "config": str(config) if config else None,
+                "cache_dir": str(self._host.cache_dir),
+                "threads": self._host.threads,
+                "backends": list(self._host.backends),
+            }
+            command = [sys.executable, "-m", __name__, json.dumps(order)]
+            self._children[role, weights] = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def obey(order: JsonDict) -> list[Prepared]:
+    """Export one file of weights in this process."""
+    from appliance.plugin_manager import load_plugins
+    from appliance.settings import PluginSettings
+
+    plugins = load_plugins(PluginSettings())
+    backends = {name: plugins.backends[name]() for name in order["backends"] if name in plugins.backends}
+    host = EngineHost(backends, {}, Path(order["cache_dir"]), int(order["threads"]))
+    config = Path(order["config"]) if order["config"] else None
+    return export_file(order["role"], Path(order["weights"]), config, host)
+
+
+def main(argv: list[str]) -> int:
+    die_with_parent()
+    leave_network()
+    os.nice(NICE)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="export %(levelname)s %(name)s: %(message)s")
+    order = json.loads(argv[0])
+    try:
+        obey(order)
+    except Exception as error:
+        log.exception("%s of %s was not exported: %s", order["role"], ENGINE, describe(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
