@@ -2,8 +2,9 @@
 
 Every rule reads one figure of `measures` and gives at most one reason; reasons are catalogue codes whose remedy tells
 the reader why to read again. Stable keys of `measures`: duration_s, sample_rate, channels, peak_dbfs, clipped_share,
-snr_db, speech_share, loudness_lufs, dnsmos {sig, bak, ovrl}, and what tells how they were won: format, speech_s,
-speech_dbfs, vad. A figure that could not be measured is null.
+snr_db, speech_share, loudness_lufs, dnsmos {sig, bak, ovrl}, music_share, voice_split (the least cosine between two
+voices in it), and what tells how they were won: format, speech_s, speech_dbfs, vad. A figure that could not be measured
+is null.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 
 from appliance.audio import dnsmos, loudness, noise
 from appliance.audio.files import DecodedAudio, Frames, read_audio, to_mono
+from appliance.audio.music import music_share
+from appliance.audio.speakers import voice_split
 from appliance.audio.speech_activity import SpeechActivity, find_speech
 from appliance.contracts import Audio, JsonDict, QualityReport, Reason
 from appliance.errors import Corrupt, VoicedError
@@ -31,6 +34,7 @@ MEASURES = (
     "dnsmos",
 )
 GOOD_SAMPLE_RATE = 24_000  # Hz; engines of this box speak at it
+LOSSY = frozenset({"mp3", "aac", "ogg", "mp4", "webm"})
 SILENT_PEAK_DBFS = -50.0
 QUIET_SPEECH_DBFS = -45.0
 SAME_CHANNELS_DB = -40.0  # difference below the sum: one microphone written twice
@@ -77,6 +81,7 @@ def check_recording(decoded: DecodedAudio, limits: IntakeSettings) -> QualityRep
     activity = find_speech(audio)
     measures |= _measure_speech(audio, activity)
     _judge_speech(measures, limits, reasons, warnings)
+    _judge_company(audio, limits, measures, reasons)
     _judge_rating(audio, limits, measures, reasons, warnings)
     return QualityReport(not reasons, tuple(reasons), tuple(warnings), measures)
 
@@ -97,6 +102,8 @@ def _measure_file(decoded: DecodedAudio, audio: Audio) -> JsonDict:
         "speech_dbfs": None,
         "vad": None,
         "dnsmos": None,
+        "music_share": None,
+        "voice_split": None,
     }
 
 
@@ -120,6 +127,8 @@ def _judge_format(decoded: DecodedAudio, limits: IntakeSettings, reasons: list[R
             warnings.append(Reason("channels_identical", figures))
         else:
             reasons.append(Reason("not_mono", figures))
+    if decoded.format in LOSSY:
+        warnings.append(Reason("lossy_format", {"format": decoded.format}))
     if decoded.sample_rate < limits.min_sample_rate:
         figures = {"sample_rate": decoded.sample_rate, "minimum": limits.min_sample_rate}
         reasons.append(Reason("sample_rate_too_low", figures))
@@ -167,6 +176,23 @@ def _judge_speech(measures: JsonDict, limits: IntakeSettings, reasons: list[Reas
         reasons.append(Reason("snr_too_low", {"snr_db": measures["snr_db"], "minimum_db": limits.min_snr_db}))
     if measures["speech_dbfs"] is not None and measures["speech_dbfs"] < QUIET_SPEECH_DBFS:
         warnings.append(Reason("recording_quiet", {"speech_dbfs": measures["speech_dbfs"]}))
+
+
+def _judge_company(audio: Audio, limits: IntakeSettings, measures: JsonDict, reasons: list[Reason]) -> None:
+    """Music, and a second person."""
+    measures["music_share"] = round(music_share(audio), 3)
+    if measures["music_share"] > limits.max_music_share:
+        figures = {
+            "music_percent": 100.0 * measures["music_share"],
+            "limit_percent": 100.0 * limits.max_music_share,
+        }
+        reasons.append(Reason("music_suspected", figures))
+        return  # the voices of an orchestra are not told apart
+    split = voice_split(audio)
+    measures["voice_split"] = None if split is None else round(split, 3)
+    if split is not None and split < limits.min_voice_split:
+        figures = {"cosine": round(split, 3), "minimum": limits.min_voice_split}
+        reasons.append(Reason("second_speaker_suspected", figures))
 
 
 def _judge_rating(

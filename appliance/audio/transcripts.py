@@ -5,6 +5,7 @@ Error rate = (substitutions + deletions + insertions) / length of the reference;
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -50,6 +51,16 @@ def pinyin_error_rate(reference: str, hypothesis: str, tones: bool) -> float:
     """
     spoken, heard = _both(reference, hypothesis)
     return _rate(_syllables(spoken, tones), _syllables(heard, tones))
+
+
+def misheard_share(said: str, heard: str, language: str) -> float:
+    """What a recogniser misheard: share of words in English ("en"), of toneless syllables in what has Chinese in it.
+
+    Homophones count as right in Chinese; without pypinyin characters are compared instead.
+    """
+    if language == "en" or importlib.util.find_spec("pypinyin") is None:
+        return word_error_rate(said, heard)
+    return pinyin_error_rate(said, heard, tones=False)
 
 
 def _both(reference: str, hypothesis: str) -> tuple[list[str], list[str]]:

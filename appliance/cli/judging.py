@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.audio.files import mono_at, read_audio
-from appliance.audio.transcripts import pinyin_error_rate, word_error_rate
+from appliance.audio.transcripts import misheard_share, word_error_rate
 from appliance.contracts import Transcriber
 from appliance.errors import Unavailable
 from appliance.plugin_manager import load_plugins
@@ -36,9 +36,8 @@ def judge(settings: Settings, record: DemoRecord, folder: Path) -> None:
 
 def error_shares(said: str, heard: str, language: str) -> dict[str, float]:
     """Shares of misheard units under the name of the measure: words for English, toneless syllables for Chinese."""
-    if language == "en":
-        return {"wer": word_error_rate(said, heard)}
-    return {"pinyin" if language == "zh" else "mixed": pinyin_error_rate(said, heard, tones=False)}
+    name = {"en": "wer", "zh": "pinyin"}.get(language, "mixed")
+    return {name: misheard_share(said, heard, language)}
 
 
 def _load_transcriber(settings: Settings) -> Transcriber:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 
-from appliance.audio.transcripts import pinyin_error_rate, word_error_rate
+from appliance.audio.transcripts import misheard_share
 from appliance.contracts import Audio, Transcriber
 from appliance.jobs.sentences import MIXED, Sentence
 
@@ -22,11 +21,4 @@ def hear(transcriber: Transcriber, audio: Audio, sentence: Sentence) -> Heard:
     """Let the recogniser listen; for a mixed sentence it finds the language by itself."""
     language = None if sentence.language == MIXED else sentence.language
     heard = transcriber.transcribe(audio, language).text
-    return Heard(heard, misheard(sentence, heard))
-
-
-def misheard(sentence: Sentence, heard: str) -> float:
-    """Error rate of `heard`. Homophones count as right in Chinese; without pypinyin characters are compared instead."""
-    if sentence.language == "en" or importlib.util.find_spec("pypinyin") is None:
-        return word_error_rate(sentence.text, heard)
-    return pinyin_error_rate(sentence.text, heard, tones=False)
+    return Heard(heard, misheard_share(sentence.text, heard, sentence.language))

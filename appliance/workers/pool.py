@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +88,15 @@ class WorkerPool:
     async def check(self, path: Path) -> QualityReport:
         """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""
         return report_from_json((await self._listen({"op": "check", "path": str(path)}))["report"])
+
+    async def judge(
+        self, path: Path, prompt: str, language: str, references: Sequence[Path]
+    ) -> tuple[QualityReport, Transcript | None]:
+        """Check a clip that was read from a prompt: its sound, its words, and its speaker against `references`."""
+        order = {"op": "judge", "path": str(path), "prompt": prompt, "language": language}
+        done = await self._listen({**order, "references": [str(one) for one in references]})
+        heard = transcript_from_json(done["transcript"]) if done["transcript"] else None
+        return report_from_json(done["report"]), heard
 
     async def transcribe(self, path: Path, language: str | None = None) -> Transcript:
         """Write down what a recording says. Raises Unavailable("transcriber_missing")."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.contracts import Backend, Engine, EngineHost, JsonDict, TextFrontend, Transcriber
+from appliance.contracts import Backend, Engine, EngineHost, JsonDict, TextFrontend, Transcriber, Transcript
 from appliance.errors import InvalidInput, Unavailable, error_record
 from appliance.framing import FramingError, read_frame, write_frame
 from appliance.isolation import die_with_parent, leave_network
@@ -31,6 +31,7 @@ from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
+LISTEN_RATE = 16_000  # Hz; what recognisers work at
 
 
 class WorkerProcess:
@@ -100,6 +101,30 @@ class WorkerProcess:
 
         found = detect_file(Path(order["path"]), bytes.fromhex(order["key"]), order["anchors"])
         self._send({"event": "done", "task": order["task"], "found": found})
+
+    def _do_judge(self, order: JsonDict, cancelled: threading.Event) -> None:
+        """A clip that was read from a prompt; what is refused for its sound is not listened to as well."""
+        from appliance.audio.clip_checks import check_speaker, check_words
+        from appliance.audio.quality import check_file
+
+        path, limits = Path(order["path"]), self._spec.intake
+        report, heard = check_file(path, limits), None
+        if report.accepted:
+            heard = self._hear(path, order["language"])
+            report = check_words(report, order["prompt"], order["language"], heard, limits)
+            report = check_speaker(report, path, [Path(one) for one in order["references"]], limits)
+        told = {"report": report_as_json(report), "transcript": asdict(heard) if heard else None}
+        self._send({"event": "done", "task": order["task"], **told})
+
+    def _hear(self, path: Path, language: str) -> Transcript | None:
+        from appliance.audio.files import mono_at, read_audio
+
+        try:
+            transcriber = self._transcriber
+        except Unavailable:
+            return None
+        audio = mono_at(read_audio(path, max_duration_s=self._spec.intake.max_duration_s), LISTEN_RATE)
+        return transcriber.transcribe(audio, language if language in transcriber.languages else None)
 
     def _do_transcribe(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.files import read_audio, to_mono

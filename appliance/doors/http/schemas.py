@@ -397,6 +397,56 @@ class VerdictTold(Told):
     measures: dict[str, Any]
 
 
+class PromptQuery(Asked):
+    language: Literal["zh", "en", "mixed"] = "zh"
+
+
+class PromptTold(Told):
+    id: str
+    language: str
+    text: str
+    seconds: float
+
+
+class PromptsTold(PageTold):
+    items: list[PromptTold]
+    sheet: str
+
+
+class SessionAsked(Asked):
+    speaker: str = Field(min_length=1, max_length=100, description="whose voice it is")
+    language: Literal["zh", "en", "mixed"] = "zh"
+
+
+class SessionTold(Told):
+    id: str
+    speaker: str
+    language: str
+    sheet: str
+    prompts: list[dict[str, Any]] = Field(description="each with the id of its recording, or null")
+    recordings: list[str]
+    next: PromptTold | None = Field(description="what to read now; null: all is read")
+    is_complete: bool
+    created_at: str
+
+
+class SessionsTold(PageTold):
+    items: list[SessionTold]
+
+
+class ClipQuery(Asked):
+    """Fields beside the bytes; in a multipart body they may be parts instead."""
+
+    filename: str = Field("", max_length=200)
+    prompt: str = Field("", max_length=40, description="id of the prompt that was read; default: the next one")
+
+
+class SessionClipTold(Told):
+    recording: RecordingTold
+    session: SessionTold
+    next: PromptTold | None
+
+
 class ConsentAsked(Asked):
     """What a speaker agreed to."""
 
