@@ -83,8 +83,8 @@ class IntakeSettings(Slice):
     max_clipped_share: float = Field(0.001, ge=0, le=1)
     min_speech_share: float = Field(0.4, ge=0, le=1)
     min_dnsmos: float = Field(2.5, ge=1, le=5)
-    max_music_share: float = Field(0.1, ge=0, le=1)  # of the time, with steady tones
-    min_voice_split: float = Field(0.82, ge=-1, le=1)  # cosine between the most different parts: one person or two
+    max_music_share: float = Field(0.15, ge=0, le=1)  # of the time, with steady tones
+    min_voice_split: float = Field(0.78, ge=-1, le=1)  # cosine between the most different parts: one person or two
     min_speaker_cosine: float = Field(0.78, ge=-1, le=1)  # to the earlier clips of a session
     max_word_error: float = Field(0.35, ge=0, le=1)  # of a prompt, as the recogniser hears it
     max_long_s: float = Field(14_400.0, gt=0)  # a long recording that is cut into clips

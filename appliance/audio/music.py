@@ -26,7 +26,7 @@ _BLOCK = 512  # frames at a time, to bound memory
 
 
 def music_share(audio: Audio) -> float:
-    """Share of the time, 0 .. 1, with steady tones together. Speech: below 0.01; music 20 dB below it: 0.3."""
+    """Share of the time, 0 .. 1, with steady tones together. Speech: to 0.06; music 20 dB below it: 0.27."""
     samples = resample(audio.samples, audio.sample_rate, RATE)
     if len(samples) < WINDOW:
         return 0.0

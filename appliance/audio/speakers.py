@@ -1,8 +1,8 @@
 """Whether one person speaks in a recording, and whether it is the person of others.
 
 Both from embeddings of the speaker encoder (see `speaker_embedding`). Measured on two male readers who sound much
-alike, clips of 4 s against 40 s of one of them: the same person 0.86 or more, the other 0.75 or less; halves of a
-recording of one person, cut where they differ most: 0.88 or more, of two: 0.76 or less. People who talk at the same
+alike, clips of 4 s against 40 s of one of them: the same person 0.86 or more, the other 0.75 or less; parts of a
+recording of one person, cut where they differ most: 0.82 or more, of two: 0.76 or less. People who talk at the same
 time make one embedding and are not told apart.
 """
 
