@@ -83,7 +83,7 @@ class IntakeSettings(Slice):
     max_clipped_share: float = Field(0.001, ge=0, le=1)
     min_speech_share: float = Field(0.4, ge=0, le=1)
     min_dnsmos: float = Field(2.5, ge=1, le=5)
-    max_music_share: float = Field(0.15, ge=0, le=1)  # of the time, with steady tones
+    max_music_share: float = Field(0.08, ge=0, le=1)  # of the time, with steady tones
     min_voice_split: float = Field(0.78, ge=-1, le=1)  # cosine between the most different parts: one person or two
     min_speaker_cosine: float = Field(0.78, ge=-1, le=1)  # to the earlier clips of a session
     max_word_error: float = Field(0.35, ge=0, le=1)  # of a prompt, as the recogniser hears it
@@ -101,6 +101,9 @@ class CloneSettings(Slice):
     max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
     max_pitch_drift: float = Field(3.0, ge=0, le=24)  # examination: semitones from the speaker's median pitch
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says
+    max_rate_drift: float = Field(0.6, ge=0)  # examination: share by which it may be faster or slower than the speaker
+    max_dropped_share: float = Field(0.1, ge=0, le=1)  # examination: of the words
+    max_repeated: int = Field(2, ge=0)  # examination: words said twice
     min_likeness_gain: float = 1.0  # log-likelihood ratio that the clone must gain over the voice it grew from
     promote_on_pass: bool = True
     socket: Path | None = None  # UNIX socket where a service manager starts trainers in a unit of their own

@@ -53,6 +53,14 @@ def pinyin_error_rate(reference: str, hypothesis: str, tones: bool) -> float:
     return _rate(_syllables(spoken, tones), _syllables(heard, tones))
 
 
+def spoken_units(said: str, heard: str) -> tuple[list[str], list[str]]:
+    """Both as words and toneless Chinese syllables (characters where pypinyin is not installed)."""
+    both = _both(said, heard)
+    if importlib.util.find_spec("pypinyin") is None:
+        return both
+    return _syllables(both[0], tones=False), _syllables(both[1], tones=False)
+
+
 def misheard_share(said: str, heard: str, language: str) -> float:
     """What a recogniser misheard: share of words in English ("en"), of toneless syllables in what has Chinese in it.
 

@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 MEASURES = (  # of the examination's summary, with the direction that is better
     ("llr", "higher"),
     ("llr_equalised", "higher"),
+    ("speaker_cosine", "higher"),
     ("mfcc_distance", "lower"),
     ("f0_drift_semitones", "zero"),
     ("error.en", "lower"),
     ("error.zh", "lower"),
     ("error.mixed", "lower"),
+    ("dropped_share", "lower"),
+    ("repeated", "lower"),
+    ("rate_drift", "zero"),
     ("dnsmos", "higher"),
 )
+
+
+SHARES = ("error", "dropped_share", "rate_drift")
 
 
 def configure(name: str, command: argparse.ArgumentParser) -> None:
@@ -189,4 +196,4 @@ def _figure(side: JsonDict, name: str) -> str:
     value = (side.get(group) or {}).get(part) if part else side.get(group)
     if value is None:
         return "–"
-    return f"{value:.1%}" if group == "error" else f"{value:.2f}"
+    return f"{value:.1%}" if group in SHARES else f"{value:.2f}"

@@ -73,7 +73,7 @@ def compare_versions(terminal: Terminal) -> int:
     if terminal.as_json:
         terminal.document(answer)
         return 0
-    rows = [("file", *(side["file"] for side in sides)), ("duration_s", *(side["duration_s"] for side in sides))]
+    rows = [(terminal.sentence(f"measure.{name}"), *(side[name] for side in sides)) for name in ("file", "duration_s")]
     rows += [(terminal.sentence(f"measure.{name}"), *(_measured(side, name) for side in sides)) for name in COMPARED]
     terminal.table(("measure", "first", "second"), rows)
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from appliance.contracts import (
@@ -28,8 +28,10 @@ from appliance.errors import Unavailable, VoicedError
 from appliance.jobs.artifacts import CURVES, CurveFile
 from appliance.jobs.dataset import SAMPLE_RATE, derive_clips
 from appliance.jobs.examination import Candidates, Examination, Outcome
+from appliance.jobs.measuring import Speaker, hear_speaker
 from appliance.jobs.records import ChildSpec, CloneTask
 from appliance.jobs.reporting import Reporter
+from appliance.jobs.sentences import Sentence
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.settings import CloneSettings, PluginSettings
 
@@ -62,10 +64,13 @@ class CloneJob:
         plugins = load_plugins(PluginSettings.model_validate(spec.plugins), Path(spec.drop_in_dir))
         engine = _make_engine(plugins, spec.engine)
         host = _make_host(plugins, spec, self._limits.threads)
-        adapted = self._adapt(engine, host, clips)
+        kept = {clip["recording"] for clip in spec.clips if clip.get("held_out")}
+        adapted = self._adapt(engine, host, tuple(clip for clip in clips if clip.recording_id not in kept))
+        states = (*adapted.earlier, adapted)
         engine.load(host)
-        outcome = self._examine(engine, _load_transcriber(plugins, spec, self._limits.threads), adapted, clips)
-        return self._result(engine, adapted, outcome)
+        transcriber = _load_transcriber(plugins, spec, self._limits.threads)
+        outcome = self._examine(engine, transcriber, states, read_speaker(clips, kept))
+        return self._result(engine, states[outcome.chosen], outcome) | {"clips": _digests(clips)}
 
     def _adapt(self, engine: Engine, host: EngineHost, clips: tuple[Clip, ...]) -> AdaptedVoice:
         able = engine.can_adapt()
@@ -81,12 +86,12 @@ class CloneJob:
         return engine.adapt(task, host, report)
 
     def _examine(
-        self, engine: Engine, transcriber: Transcriber | None, adapted: AdaptedVoice, clips: Sequence[Clip]
+        self, engine: Engine, transcriber: Transcriber | None, states: Sequence[AdaptedVoice], speaker: Speaker
     ) -> Outcome:
-        candidates = _candidates(engine, adapted, self._folder / "starters")
+        candidates = _candidates(engine, states, self._folder / "starters")
         tell = lambda fraction: self._reporter.progress("examine", FITTED + (1.0 - FITTED) * 0.98 * fraction)
         examination = Examination(engine, transcriber, self._limits, tell)
-        return examination.run(candidates, _read_speaker(clips), self._folder / "exam", self._spec.seed)
+        return examination.run(candidates, speaker, self._folder / "exam", self._spec.seed)
 
     def _result(self, engine: Engine, adapted: AdaptedVoice, outcome: Outcome) -> JsonDict:
         files = {role: str(path) for role, path in {**adapted.files, **outcome.files}.items()}
@@ -98,6 +103,7 @@ class CloneJob:
             "settings": settings,
             "metrics": dict(adapted.metrics),
             "base": adapted.base,
+            "weights": dict(adapted.weights),
             "engine_version": engine.probe().version,
             "exam": outcome.report,
         }
@@ -132,11 +138,16 @@ def _load_transcriber(plugins: Plugins, spec: CloneTask, threads: int) -> Transc
     return transcriber
 
 
-def _candidates(engine: Engine, adapted: AdaptedVoice, folder: Path) -> Candidates:
-    clone = _assets(engine.name, dict(adapted.files), adapted.settings)
+def _candidates(engine: Engine, states: Sequence[AdaptedVoice], folder: Path) -> Candidates:
+    clones = tuple(_assets(engine.name, dict(state.files), state.settings) for state in states)
     starters = {starter.name: _starter_assets(engine.name, starter, folder) for starter in engine.starter_voices()}
-    base = starters.pop(adapted.base, None)
-    return Candidates(clone, base, tuple(starters.values()))
+    base = starters.pop(states[-1].base, None)
+    return Candidates(clones, base, tuple(starters.values()))
+
+
+def _digests(clips: Sequence[Clip]) -> JsonDict:
+    """What the engine was given: recording -> sha256 of its derived clip."""
+    return {clip.recording_id: hashlib.sha256(clip.path.read_bytes()).hexdigest() for clip in clips}
 
 
 def _starter_assets(engine: str, starter: StarterVoice, folder: Path) -> VoiceAssets:
@@ -155,13 +166,24 @@ def _assets(engine: str, files: dict[str, Path], settings: JsonDict) -> VoiceAss
     return VoiceAssets(f"sha256:{digest.hexdigest()}", engine, files, settings)
 
 
-def _read_speaker(clips: Sequence[Clip]) -> list[Audio]:
-    """The speaker's own sound, as much as the examination needs."""
+def read_speaker(clips: Sequence[Clip], kept: Collection[str]) -> Speaker:
+    """The speaker's own sound, as much as the examination needs; `kept` are the recordings that were held out."""
     from appliance.audio.files import mono_at, read_audio
 
-    parts: list[Audio] = []
-    for clip in clips:
-        parts.append(mono_at(read_audio(clip.path, max_duration_s=3600.0), SAMPLE_RATE))
-        if sum(part.duration_s for part in parts) >= SPEAKER_S:
+    trained: list[Audio] = []
+    held_out: list[tuple[Sentence, Audio]] = []
+    labelled: list[tuple[Sentence, Audio]] = []
+    for clip in sorted(clips, key=lambda one: one.recording_id not in kept):  # those that were held out first
+        is_enough = sum(part.duration_s for part in trained) >= SPEAKER_S
+        if is_enough:
             break
-    return parts
+        audio = mono_at(read_audio(clip.path, max_duration_s=3600.0), SAMPLE_RATE)
+        sentence = Sentence(clip.language, clip.transcript)
+        if clip.transcript:
+            labelled.append((sentence, audio))
+        if clip.recording_id in kept:
+            held_out.append((sentence, audio))
+        else:
+            trained.append(audio)
+    model, rest = hear_speaker(trained, [audio for _, audio in held_out])
+    return Speaker(model, rest, tuple(held_out), tuple(labelled))

@@ -19,6 +19,9 @@ from appliance.voices.records import Recording
 SAMPLE_RATE = 24_000  # Hz
 CLIP_LUFS = -23.0
 CLIP_CEILING_DBFS = -1.0
+FEWEST_TO_HOLD_OUT = 6  # clips; fewer are all needed
+MOST_HELD_OUT = 2
+HELD_OUT_S = (1.5, 15.0)
 MARGIN_S = 0.15  # of silence kept around the speech: onsets and releases are quiet
 DERIVATION = "mono 24 kHz, ends trimmed, -23 LUFS; 1"  # changes whenever `derive` gives other samples
 
@@ -41,7 +44,24 @@ def plan_dataset(recordings: Sequence[Recording], min_speech_s: float) -> Datase
     speech_s = sum(speech_of(recording) for recording in unique)
     if speech_s < min_speech_s:
         raise InvalidInput("dataset_too_short", speech_s=round(speech_s, 1), min_speech_s=min_speech_s)
-    return DatasetPlan(tuple(_as_clip(recording) for recording in unique), _statistics(unique))
+    kept = _held_out(unique, min_speech_s)
+    clips = tuple(_as_clip(recording) | {"held_out": recording.id in kept} for recording in unique)
+    return DatasetPlan(clips, _statistics(unique) | {"held_out": len(kept)})
+
+
+def _held_out(recordings: Sequence[Recording], min_speech_s: float) -> frozenset[str]:
+    """Labelled clips of a sentence's length that only the examination hears; the same recordings, the same choice."""
+    if len(recordings) < FEWEST_TO_HOLD_OUT:
+        return frozenset()
+    fit = [one for one in recordings if one.transcript and HELD_OUT_S[0] <= one.duration_s <= HELD_OUT_S[1]]
+    chosen: list[Recording] = []
+    left = sum(speech_of(one) for one in recordings)
+    for recording in sorted(fit, key=lambda one: one.sha256)[:MOST_HELD_OUT]:
+        if left - speech_of(recording) < min_speech_s:
+            break
+        left -= speech_of(recording)
+        chosen.append(recording)
+    return frozenset(one.id for one in chosen)
 
 
 def speech_of(recording: Recording) -> float:

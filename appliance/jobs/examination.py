@@ -1,55 +1,49 @@
 """The examination before a voice goes into production: what is heard of it, and how much it is the speaker.
 
-A candidate and the starter voice it grew from say the same held-out sentences. A recogniser writes down what it hears;
-likeness, quality and pitch are judged by measures that no training loss knows. Where something cannot be measured, the
-figure is null and a person has to decide.
+A candidate and the starter voice it grew from say the same sentences: a fixed set that nothing trains on, and the lines
+of clips that were held out. A recogniser writes down what it hears; likeness, quality, pitch and pace are measured
+(`measuring`), the verdict is in `verdict`. Where something cannot be measured, the figure is null and a person has to
+decide.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from appliance.audio.dnsmos import rate
 from appliance.audio.files import write_wav
-from appliance.audio.likeness import Likeness
 from appliance.audio.loudness import integrated_lufs
 from appliance.audio.noise import clipped_share
-from appliance.audio.pitch import pitch_statistics, track_pitch
-from appliance.contracts import Audio, Engine, JsonDict, Reason, SpeakTask, Transcriber, VoiceAssets
-from appliance.errors import InvalidInput, Unavailable, VoicedError
-from appliance.jobs.hearing import Heard, hear
-from appliance.jobs.sentences import BACKGROUND, MIXED, SENTENCES, Sentence
+from appliance.audio.pictures import spectrogram_png
+from appliance.contracts import Audio, Engine, JsonDict, SpeakTask, Transcriber, VoiceAssets
+from appliance.errors import InvalidInput, Unavailable
+from appliance.jobs.hearing import hear
+from appliance.jobs.measuring import Speaker, Spoken, Yardstick
+from appliance.jobs.sentences import BACKGROUND, SENTENCES, Sentence
+from appliance.jobs.verdict import PASSED, Standing, choose_best, judge, limits_as_json, verdict_of
 from appliance.settings import CloneSettings
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-PASSED, FAILED, NEEDS_PERSON = "passed", "failed", "needs_person"
-MAX_CLIPPED_SHARE = 0.001
-FIT_SHARE = 2 / 3  # of the speaker's sound, for the model of the voice; the rest shows how alike the speaker is to that
+PICTURE_WIDTH = 480  # pixels
 
 
 @dataclass(frozen=True)
 class Candidates:
     """Who speaks in an examination."""
 
-    clone: VoiceAssets
-    base: VoiceAssets | None  # the starter voice that the clone grew from
+    clones: tuple[VoiceAssets, ...]  # states of one training, oldest first; the best one is chosen
+    base: VoiceAssets | None  # the starter voice that they grew from
     others: tuple[VoiceAssets, ...]  # other starter voices
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report (JSON), the sound of each sentence by role ("exam:0", "exam:base:0"), and the clone's loudness."""
+    """Which candidate was chosen, its report (JSON), sounds and pictures by role ("exam:0", …), and its loudness."""
 
+    chosen: int
     report: JsonDict
     files: dict[str, Path]
     lufs: float | None
@@ -59,19 +53,14 @@ class Outcome:
         return str(self.report["verdict"])
 
 
-@dataclass
-class _Spoken:
-    """What one voice said, by number of the sentence; what it could not say, with the reason."""
+@dataclass(frozen=True)
+class _Sat:
+    """One candidate after its examination."""
 
-    audio: dict[int, Audio] = field(default_factory=dict)
-    heard: dict[int, Heard] = field(default_factory=dict)
-    errors: dict[int, str] = field(default_factory=dict)
-
-    def joined(self) -> Audio | None:
-        if not self.audio:
-            return None
-        parts = [audio.samples for _, audio in sorted(self.audio.items())]
-        return Audio(np.concatenate(parts), next(iter(self.audio.values())).sample_rate)
+    spoken: Spoken
+    summary: JsonDict
+    standing: Standing
+    reasons: tuple[JsonDict, ...]
 
 
 class Examination:
@@ -86,34 +75,50 @@ class Examination:
         self._tell = tell
         self._steps_done = 0
         self._steps = 1
+        self._sentences: tuple[Sentence, ...] = SENTENCES
 
-    def run(self, candidates: Candidates, speaker: Sequence[Audio], folder: Path, seed: int) -> Outcome:
-        """Let all speak, judge, and write the WAVs under `folder`. `speaker` is real speech of the speaker."""
+    def run(self, candidates: Candidates, speaker: Speaker, folder: Path, seed: int) -> Outcome:
+        """Let all speak, judge, choose, and write WAVs and PNGs under `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._sentences = (*SENTENCES, *(sentence for sentence, _ in speaker.held_out))
         starters = ((candidates.base,) if candidates.base else ()) + candidates.others
         listening = 2 if self._transcriber else 1
-        examined = 2 if candidates.base else 1
-        self._steps = examined * len(SENTENCES) * listening + len(starters) * len(BACKGROUND) + 1
-        clone = self._question(candidates.clone, seed)
+        examined = len(candidates.clones) + bool(candidates.base)
+        self._steps = examined * len(self._sentences) * listening + len(starters) * len(BACKGROUND) + 1
+        sounds = [self._speak_all(voice, BACKGROUND, seed).joined() for voice in starters]
+        yardstick = Yardstick(speaker, [sound for sound in sounds if sound])
         base = self._question(candidates.base, seed) if candidates.base else None
-        background = [self._speak_all(voice, BACKGROUND, seed).joined() for voice in starters]
-        summary = self._summarise(clone, base, [sound for sound in background if sound], speaker)
-        files = _write_sounds(folder, clone, base)
-        report = self._report(clone, base, summary)
+        measured = yardstick.measure(base, self._sentences) if base else None
+        sat = [self._examine(voice, yardstick, measured, seed) for voice in candidates.clones]
+        chosen = choose_best([one.standing for one in sat])
+        files = _write_evidence(folder, sat[chosen].spoken, base, speaker)
         self._step()
-        spoken = clone.joined()
-        return Outcome(report, files, integrated_lufs(spoken.samples, spoken.sample_rate) if spoken else None)
+        joined = sat[chosen].spoken.joined()
+        lufs = integrated_lufs(joined.samples, joined.sample_rate) if joined else None
+        return Outcome(chosen, self._report(sat, chosen, base, speaker), files, lufs)
 
-    def _question(self, voice: VoiceAssets, seed: int) -> _Spoken:
-        spoken = self._speak_all(voice, SENTENCES, seed)
+    def _examine(self, voice: VoiceAssets, yardstick: Yardstick, base: JsonDict | None, seed: int) -> _Sat:
+        spoken = self._question(voice, seed)
+        clone = yardstick.measure(spoken, self._sentences)
+        summary: JsonDict = {"clone": clone, "speaker": yardstick.real, "others": yardstick.others}
+        summary["closeness"] = yardstick.closeness(clone, base)
+        if base:
+            summary["base"] = base
+        failures, unknown = judge(summary, self._limits)
+        standing = Standing.of(verdict_of(failures, unknown), summary)
+        reasons = tuple({"code": one.code, "measured": one.measured} for one in (*failures, *unknown))
+        return _Sat(spoken, summary, standing, reasons)
+
+    def _question(self, voice: VoiceAssets, seed: int) -> Spoken:
+        spoken = self._speak_all(voice, self._sentences, seed)
         if self._transcriber:
             for number, audio in spoken.audio.items():
-                spoken.heard[number] = hear(self._transcriber, audio, SENTENCES[number])
+                spoken.heard[number] = hear(self._transcriber, audio, self._sentences[number])
                 self._step()
         return spoken
 
-    def _speak_all(self, voice: VoiceAssets, sentences: Sequence[Sentence], seed: int) -> _Spoken:
-        spoken = _Spoken()
+    def _speak_all(self, voice: VoiceAssets, sentences: Sequence[Sentence], seed: int) -> Spoken:
+        spoken = Spoken()
         for number, sentence in enumerate(sentences):
             task = SpeakTask(sentence.text, voice, sentence.hint, seed=seed + number)
             try:
@@ -129,146 +134,59 @@ class Examination:
         self._steps_done += 1
         self._tell(min(1.0, self._steps_done / self._steps))
 
-    def _summarise(
-        self, clone: _Spoken, base: _Spoken | None, background: list[Audio], speaker: Sequence[Audio]
-    ) -> JsonDict:
-        real = Audio(np.concatenate([audio.samples for audio in speaker]), speaker[0].sample_rate)
-        cut = int(len(real.samples) * FIT_SHARE)
-        model, rest = Audio(real.samples[:cut], real.sample_rate), Audio(real.samples[cut:], real.sample_rate)
-        likeness = _attempt(lambda: Likeness(model, background)) if background else None
-        summary = {
-            "clone": _measure(clone.joined(), likeness) | _misheard(clone),
-            "speaker": _measure(rest, likeness),
-        }
-        if base:
-            summary["base"] = _measure(base.joined(), likeness) | _misheard(base)
-        pitch = summary["speaker"]["f0_median_hz"]
-        for row in summary.values():
-            row["f0_drift_semitones"] = _drift(row["f0_median_hz"], pitch)
-        return summary
-
-    def _report(self, clone: _Spoken, base: _Spoken | None, summary: JsonDict) -> JsonDict:
-        failures, unknown = judge(summary, self._limits)
-        verdict = FAILED if failures else NEEDS_PERSON if unknown else PASSED
+    def _report(self, sat: Sequence[_Sat], chosen: int, base: Spoken | None, speaker: Speaker) -> JsonDict:
+        best = sat[chosen]
+        held_out = len(SENTENCES)
+        rows = [
+            {
+                "number": number,
+                "language": sentence.language,
+                "text": sentence.text,
+                "is_held_out": number >= held_out,
+                "clone": _row(best.spoken, number),
+                "base": _row(base, number) if base else None,
+            }
+            for number, sentence in enumerate(self._sentences)
+        ]
         return {
-            "verdict": verdict,
-            "passed": verdict == PASSED,
-            "reasons": [{"code": one.code, "measured": one.measured} for one in (*failures, *unknown)],
-            "summary": summary,
-            "limits": {
-                "max_wer": self._limits.max_wer,
-                "min_dnsmos": self._limits.min_dnsmos,
-                "max_pitch_drift": self._limits.max_pitch_drift,
-                "max_clipped_share": MAX_CLIPPED_SHARE,
-            },
+            "verdict": best.standing.verdict,
+            "passed": best.standing.verdict == PASSED,
+            "reasons": list(best.reasons),
+            "summary": best.summary,
+            "limits": limits_as_json(self._limits),
             "transcriber": self._transcriber.name if self._transcriber else None,
-            "sentences": [
-                {
-                    "number": number,
-                    "language": sentence.language,
-                    "text": sentence.text,
-                    "clone": _row(clone, number),
-                    "base": _row(base, number) if base else None,
-                }
-                for number, sentence in enumerate(SENTENCES)
+            "chosen": chosen,
+            "candidates": [
+                {"verdict": one.standing.verdict, "merit": one.standing.merit, "measured": one.summary["clone"]}
+                for one in sat
             ],
+            "sentences": rows,
         }
 
 
-def judge(summary: JsonDict, limits: CloneSettings) -> tuple[list[Reason], list[Reason]]:
-    """What speaks against the candidate, and what could not be measured."""
-    clone, base = summary["clone"], summary.get("base")
-    failures: list[Reason] = []
-    unknown: list[Reason] = []
-
-    def require(
-        code: str, figure: float | None, is_fine: Callable[[float], bool], **measured: float | str | None
-    ) -> None:
-        if figure is None:
-            unknown.append(Reason("exam_not_measured", {"measure": code.removeprefix("exam_")}))
-        elif not is_fine(figure):
-            failures.append(Reason(code, {"value": round(figure, 3), **measured}))
-
-    for language in ("en", "zh"):
-        errors = clone["error"][language]
-        name = f"exam_misheard_{language}"
-        require(name, errors, lambda value: value <= limits.max_wer, limit=limits.max_wer)
-    require("exam_low_quality", clone["dnsmos"], lambda value: value >= limits.min_dnsmos, limit=limits.min_dnsmos)
-    require("exam_clipped", clone["clipped_share"], lambda value: value <= MAX_CLIPPED_SHARE, limit=MAX_CLIPPED_SHARE)
-    drift = limits.max_pitch_drift
-    require("exam_pitch_drift", clone["f0_drift_semitones"], lambda value: abs(value) <= drift, limit=drift)
-    if base:
-        least = limits.min_likeness_gain
-        require("exam_not_alike", _gain(base, clone, "llr"), lambda value: value >= least, limit=least)
-        require("exam_not_nearer", _gain(clone, base, "mfcc_distance"), lambda value: value > 0.0)
-    else:
-        require("exam_not_alike", clone["llr"], lambda value: value > 0.0, limit=0.0)
-    return failures, unknown
-
-
-def _gain(before: JsonDict, after: JsonDict, figure: str) -> float | None:
-    known = before[figure] is not None and after[figure] is not None
-    return float(after[figure] - before[figure]) if known else None
-
-
-def _measure(audio: Audio | None, likeness: Likeness | None) -> JsonDict:
-    """Figures of joined speech of one voice; null for what cannot be measured."""
-    row: JsonDict = dict.fromkeys(
-        ("duration_s", "mfcc_distance", "llr", "llr_equalised", "dnsmos", "clipped_share", "f0_median_hz", "f0_spread")
-    )
-    if audio is None or len(audio.samples) == 0:
-        return row
-    row |= {"duration_s": round(audio.duration_s, 2), "clipped_share": clipped_share(audio.samples)}
-    if likeness and (score := _attempt(lambda: likeness.score(audio))):
-        row |= score.as_json()
-    if rating := _attempt(lambda: rate(audio)):
-        row["dnsmos"] = round(rating.ovrl, 2)
-    if pitch := _attempt(lambda: pitch_statistics(track_pitch(audio))):
-        row |= {"f0_median_hz": round(pitch.median_hz, 1), "f0_spread": round(pitch.spread_semitones, 2)}
-    return row
-
-
-def _attempt(measure: Callable[[], T]) -> T | None:
-    """The figure, or None where the sound or the box does not allow it (too short, no model, no pitch)."""
-    try:
-        return measure()
-    except VoicedError as error:
-        log.info("not measured: %s", error)
-        return None
-
-
-def _misheard(spoken: _Spoken) -> JsonDict:
-    """Share of what was misheard, by language; null where nothing was judged or a sentence could not be said."""
-    errors: JsonDict = {}
-    for language in ("en", "zh", MIXED):
-        numbers = [number for number, sentence in enumerate(SENTENCES) if sentence.language == language]
-        rates = [spoken.heard[number].error for number in numbers if number in spoken.heard]
-        errors[language] = round(sum(rates) / len(rates), 4) if len(rates) == len(numbers) else None
-    return {"error": errors}
-
-
-def _drift(pitch_hz: float | None, speaker_hz: float | None) -> float | None:
-    if pitch_hz is None or speaker_hz is None:
-        return None
-    return round(12.0 * math.log2(pitch_hz / speaker_hz), 2)
-
-
-def _row(spoken: _Spoken, number: int) -> JsonDict:
+def _row(spoken: Spoken, number: int) -> JsonDict:
     audio, heard = spoken.audio.get(number), spoken.heard.get(number)
     return {
         "heard": heard.text if heard else None,
         "error": round(heard.error, 4) if heard else None,
+        "character_error": round(heard.character_error, 4) if heard else None,
+        "dropped": heard.faults.dropped if heard else None,
+        "repeated": heard.faults.repeated if heard else None,
         "duration_s": round(audio.duration_s, 2) if audio else None,
         "clipped_share": clipped_share(audio.samples) if audio else None,
         "refused": spoken.errors.get(number),
     }
 
 
-def _write_sounds(folder: Path, clone: _Spoken, base: _Spoken | None) -> dict[str, Path]:
+def _write_evidence(folder: Path, clone: Spoken, base: Spoken | None, speaker: Speaker) -> dict[str, Path]:
+    """Sounds by role, each with its picture: "exam:0" and "exam:picture:0", "exam:base:0", "exam:real:8"."""
+    real = {len(SENTENCES) + number: audio for number, (_, audio) in enumerate(speaker.held_out)}
     files: dict[str, Path] = {}
-    for prefix, spoken in (("exam", clone), ("exam:base", base)):
-        for number, audio in spoken.audio.items() if spoken else ():
-            path = folder / f"{prefix.replace(':', '-')}-{number}.wav"
-            write_wav(path, audio)
-            files[f"{prefix}:{number}"] = path
+    for group, sounds in (("", clone.audio), ("base:", base.audio if base else {}), ("real:", real)):
+        for number, audio in sounds.items():
+            name = f"{group}{number}"
+            stem = folder / f"exam-{name.replace(':', '-')}"
+            files[f"exam:{name}"], files[f"exam:picture:{name}"] = stem.with_suffix(".wav"), stem.with_suffix(".png")
+            write_wav(stem.with_suffix(".wav"), audio)
+            stem.with_suffix(".png").write_bytes(spectrogram_png(audio, PICTURE_WIDTH))
     return files

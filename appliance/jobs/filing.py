@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from appliance import __version__
 from appliance.contracts import JsonDict
 from appliance.errors import NotFound
 from appliance.jobs.records import Job
@@ -61,7 +62,10 @@ class Filing:
             "job": job.id,
             "dataset": spec["dataset"],
             "recordings": spec["recordings"],
+            "clips": outcome["clips"],
             "base": outcome["base"],
+            "weights": outcome["weights"],
+            "code": __version__,
             "engine_version": outcome["engine_version"],
             "seed": spec["seed"],
             "steps": spec["steps"],
@@ -85,6 +89,7 @@ def _with_digests(exam: JsonDict, files: dict[str, str]) -> JsonDict:
     rows = []
     for row in exam["sentences"]:
         number = row["number"]
-        sounds = {"clone": files.get(f"exam:{number}"), "base": files.get(f"exam:base:{number}")}
+        roles = {"clone": f"exam:{number}", "base": f"exam:base:{number}", "real": f"exam:real:{number}"}
+        sounds = {side: files.get(role) for side, role in roles.items()}
         rows.append(row | {"audio": sounds})
     return exam | {"sentences": rows}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appliance.audio.transcripts import misheard_share
+from appliance.audio.transcripts import character_error_rate, misheard_share
+from appliance.audio.word_faults import WordFaults, find_faults
 from appliance.contracts import Audio, Transcriber
 from appliance.jobs.sentences import MIXED, Sentence
 
@@ -15,10 +16,13 @@ class Heard:
 
     text: str
     error: float  # 0 = all right; may exceed 1
+    character_error: float
+    faults: WordFaults
 
 
 def hear(transcriber: Transcriber, audio: Audio, sentence: Sentence) -> Heard:
     """Let the recogniser listen; for a mixed sentence it finds the language by itself."""
     language = None if sentence.language == MIXED else sentence.language
-    heard = transcriber.transcribe(audio, language).text
-    return Heard(heard, misheard_share(sentence.text, heard, sentence.language))
+    heard, said = transcriber.transcribe(audio, language).text, sentence.text
+    error = misheard_share(said, heard, sentence.language)
+    return Heard(heard, error, character_error_rate(said, heard), find_faults(said, heard))

@@ -31,7 +31,7 @@ def read_aloud(start_s: float, end_s: float, path: Path = READER) -> bytes:
 async def call(box, method, path, status=200, **options):
     async with box.client.request(method, path, **options) as answer:
         body = await answer.json(content_type=None)
-        assert answer.status == status, body
+        assert answer.status == status, body.get("reasons") or body
         return body
 
 

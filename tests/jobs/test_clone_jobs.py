@@ -58,6 +58,45 @@ async def test_a_clone_is_adapted_examined_filed_and_promoted(box: Any) -> None:
     assert job.id in move.reason
 
 
+async def test_an_overfit_state_loses_to_an_earlier_one_that_passes(box: Any) -> None:
+    ended = await box.finished(await box.submit("overfit", steps=5))
+    exam = ended.result["exam"]
+    assert (ended.result["verdict"], exam["chosen"]) == ("passed", 0), exam["reasons"]
+    assert [candidate["verdict"] for candidate in exam["candidates"]] == ["passed", "failed"]
+    version = await box.registry.resolve("main", "anna")
+    assert version.settings["shade"] == 0
+    assert json.loads((await box.registry.assets(version)).files["tone"].read_bytes())["mumbles"] is False
+
+
+async def test_a_version_knows_what_it_was_made_of_and_shows_what_was_heard(box: Any) -> None:
+    job = await box.submit("hello", steps=3)
+    await box.finished(job)
+    version = await box.registry.resolve("main", "anna")
+    lineage = version.lineage
+    assert lineage["weights"] == {"tone": "0" * 64} and lineage["code"] and lineage["seed"] == 0
+    assert list(lineage["clips"]) == job.spec["recordings"] and len(lineage["clips"][job.spec["recordings"][0]]) == 64
+    picture = box.blobs.path(version.files["exam:picture:0"]).read_bytes()
+    assert picture.startswith(b"\x89PNG") and version.files["exam:picture:base:0"] != version.files["exam:picture:0"]
+    summary = version.metrics["exam"]["summary"]
+    assert summary["clone"]["speaker_cosine"] > summary["others"]["speaker_cosine"]
+    assert summary["closeness"] > 0.5 and summary["clone"]["cer"] == {"en": 0, "zh": 0, "mixed": 0}
+    assert (summary["clone"]["dropped_share"], summary["clone"]["repeated"]) == (0, 0)
+
+
+async def test_of_many_clips_some_are_held_out_and_only_the_examination_hears_them(box: Any) -> None:
+    clips = [await box.record(f"Sentence number {n}.", seconds=4.0, hz=205.0 + n) for n in range(7)]
+    await box.consents.record("main", NewConsent("Anna", "anna"))
+    request = CloneRequest("anna", tuple(clip.id for clip in clips), steps=3)
+    job = await box.runner.submit_clone("main", request)
+    ended = await box.finished(job)
+    dataset = await box.runner._cloning._rooms.datasets.get("main", job.spec["dataset"])
+    kept = {clip["recording"] for clip in dataset.clips if clip["held_out"]}
+    assert len(kept) == 2 and dataset.stats["held_out"] == 2
+    rows = [row for row in ended.result["exam"]["sentences"] if row["is_held_out"]]
+    assert {row["text"] for row in rows} == {clip.transcript for clip in clips if clip.id in kept}
+    assert all(row["audio"]["real"] and row["audio"]["clone"] for row in rows)
+
+
 async def test_kill_9_of_the_child_resumes_from_the_checkpoint_to_the_same_voice(box: Any) -> None:
     unbroken = await box.finished(await box.submit("x", steps=120, voice="whole"))
     job = await box.submit("x", steps=120, voice="broken")

@@ -151,7 +151,8 @@ def _write_outcome(fit: Fit, lessons: Lessons, work_dir: Path, metrics: JsonDict
     tensors = {name: value.detach().reshape(-1).contiguous() for name, value in fit.parameters.items()}
     adaptation.write_bytes(save(tensors))
     settings = {"pack": lessons.base, "f0": asdict(lessons.warp)}
-    return AdaptedVoice({"pack": pack, "adaptation": adaptation}, settings, metrics, lessons.base)
+    files, weights = {"pack": pack, "adaptation": adaptation}, {"kokoro": assets.MODEL_SHA256}
+    return AdaptedVoice(files, settings, metrics, lessons.base, weights)
 
 
 def _fingerprint(task: AdaptTask, settings: FitSettings) -> str:

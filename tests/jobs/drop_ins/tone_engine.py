@@ -2,7 +2,8 @@
 
 The engine appends the text it speaks to its sound, one byte a sample; the recogniser reads it there. Adapting takes
 10 ms a step, with a checkpoint after each; what a transcript says steers it: "raise", "full", "crash", "crash once",
-"stubborn" (ignores SIGTERM), "mumble" (the voice says other words), "shrill" (an octave too high).
+"stubborn" (ignores SIGTERM), "mumble" (the voice says other words), "shrill" (an octave too high), "overfit" (mumbles,
+but offers an earlier state that does not).
 """
 
 from __future__ import annotations
@@ -109,7 +110,13 @@ class ToneEngine(Engine):
             "threads": os.environ["OMP_NUM_THREADS"],
             "interfaces": _interfaces(),
         }
-        return AdaptedVoice({"tone": voice}, {"shade": 1}, metrics, "tone-300")
+        weights, earlier = {"tone": "0" * 64}, ()
+        if "overfit" in orders:  # what it was before it went too far, and how it mumbles now
+            fine = task.work_dir / "earlier.json"
+            _write(fine, {"hz": hz, "brightness": 0.7, "mumbles": False, "sum": 0})
+            earlier = (AdaptedVoice({"tone": fine}, {"shade": 0}, metrics, "tone-300", weights),)
+            _write(voice, {"hz": hz, "brightness": 0.7, "mumbles": True, "sum": state["sum"]})
+        return AdaptedVoice({"tone": voice}, {"shade": 1}, metrics, "tone-300", weights, earlier)
 
     def _misbehave(self, orders, step, work_dir):
         if step != 3:
