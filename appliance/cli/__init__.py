@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "channels": ("channels", "peers"),
     "dub": ("dub",),
     "recordings": ("recordings",),
+    "datasets": ("datasets",),
     "jobs": ("jobs",),
     "detect": ("detect",),
     "find": ("find",),
@@ -57,6 +58,8 @@ SUMMARIES = {
     "peers": "paired boxes: list, invite, pair, remove",
     "dub": "narrate subtitles: an SRT or WebVTT file in, a track out",
     "recordings": "recordings: check, add, list, record",
+    "recordings": "recordings: check, add, list, record, session, slice",
+    "datasets": "datasets: list, show",
     "jobs": "jobs: list, show, watch, cancel",
     "detect": "what a sound file says about where it came from: watermark, metadata, signed provenance",
     "find": "list the boxes on this network",
@@ -70,6 +73,7 @@ SUMMARIES = {
 
 
 LISTED = (  # families that list when no action is named
+LISTED = (
     "voices",
     "models",
     "lexicon",
@@ -84,6 +88,10 @@ LISTED = (  # families that list when no action is named
     "channels",
     "peers",
 )
+    "datasets",
+    "jobs",
+    "announce",
+)  # families that list when no action is named
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,10 +24,11 @@ from appliance.contracts import (
     Transcriber,
     VoiceAssets,
 )
-from appliance.errors import Unavailable, VoicedError
+from appliance.errors import Unavailable
 from appliance.jobs.artifacts import CURVES, CurveFile
 from appliance.jobs.dataset import SAMPLE_RATE, derive_clips
 from appliance.jobs.examination import Candidates, Examination, Outcome
+from appliance.jobs.hearing import load_transcriber
 from appliance.jobs.measuring import Speaker, hear_speaker
 from appliance.jobs.records import ChildSpec, CloneTask
 from appliance.jobs.reporting import Reporter
@@ -68,7 +69,7 @@ class CloneJob:
         adapted = self._adapt(engine, host, tuple(clip for clip in clips if clip.recording_id not in kept))
         states = (*adapted.earlier, adapted)
         engine.load(host)
-        transcriber = _load_transcriber(plugins, spec, self._limits.threads)
+        transcriber = load_transcriber(plugins, spec.transcriber, self._limits.threads, Path(spec.cache_dir))
         outcome = self._examine(engine, transcriber, states, read_speaker(clips, kept))
         return self._result(engine, states[outcome.chosen], outcome) | {"clips": _digests(clips)}
 
@@ -120,22 +121,6 @@ def _make_host(plugins: Plugins, spec: CloneTask, threads: int) -> EngineHost:
     backends = {name: plugins.backends[name]() for name in spec.backends if name in plugins.backends}
     frontends = {name: factory() for name, factory in plugins.frontends.items()}
     return EngineHost(backends, frontends, Path(spec.cache_dir), threads)
-
-
-def _load_transcriber(plugins: Plugins, spec: CloneTask, threads: int) -> Transcriber | None:
-    """The recogniser, or None where there is none that works: the examination then leaves the verdict to a person."""
-    factory = plugins.transcribers.get(spec.transcriber)
-    if factory is None:
-        return None
-    transcriber = factory()
-    if not transcriber.probe().usable:
-        return None
-    try:
-        transcriber.load(threads, Path(spec.cache_dir))
-    except VoicedError:
-        log.exception("the recogniser %s did not load", spec.transcriber)
-        return None
-    return transcriber
 
 
 def _candidates(engine: Engine, states: Sequence[AdaptedVoice], folder: Path) -> Candidates:

@@ -12,7 +12,7 @@ from appliance.messages import text
 QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
 UNFINISHED = (QUEUED, RUNNING, PAUSED)
 ENDED = (DONE, FAILED, CANCELLED)
-CLONE, IMPORT = "clone", "import"
+CLONE, IMPORT, SLICE = "clone", "import", "slice"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class ImportRequest:
     paths: tuple[Path, ...]  # files and folders on this machine
     licence: str = ""  # SPDX, of all of them; empty: as far as the files are known
     upload: Path | None = None  # a folder of the state directory with received files; the job takes it over
+
+
+@dataclass(frozen=True)
+class SliceRequest:
+    """Cut a long recording into clips."""
+
+    path: Path  # read, never moved
+    filename: str
+    speaker: str = ""
+    language: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -148,3 +158,23 @@ class ImportTask:
     @classmethod
     def from_json(cls, record: JsonDict) -> ImportTask:
         return cls(tuple(record["paths"]))
+
+
+@dataclass(frozen=True)
+class SliceTask:
+    """What the child of a slice job is told."""
+
+    path: str
+    language: str
+    cache_dir: str
+    transcriber: str
+    plugins: JsonDict  # PluginSettings
+    drop_in_dir: str
+    intake: JsonDict  # IntakeSettings
+
+    def as_json(self) -> JsonDict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: JsonDict) -> SliceTask:
+        return cls(**record)

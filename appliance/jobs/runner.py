@@ -33,11 +33,14 @@ from appliance.jobs.records import (
     DONE,
     FAILED,
     IMPORT,
+    SLICE,
     ChildSpec,
     CloneRequest,
     ImportRequest,
     Job,
+    SliceRequest,
 )
+from appliance.jobs.slicing import SliceKind
 from appliance.paging import DEFAULT_LIMIT, Page
 from appliance.security.audit import append_entry
 from appliance.settings import Settings
@@ -81,7 +84,8 @@ class JobRunner:
         rooms = CloneRooms(registry, recordings, ConsentStore(db, append_entry), DatasetStore(db), filing)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
-        self._kinds: dict[str, JobKind] = {CLONE: self._cloning, IMPORT: self._importing}
+        self._slicing = SliceKind(recordings, settings)
+        self._kinds: dict[str, JobKind] = {CLONE: self._cloning, IMPORT: self._importing, SLICE: self._slicing}
         self._wake = asyncio.Event()
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._working: asyncio.Task[None] | None = None
@@ -115,6 +119,12 @@ class JobRunner:
         dataset_mixed_speakers), NotFound (recording_not_found), Forbidden (consent_…, starter_voice_protected), Busy.
         """
         job = await self._queue.add(tenant, CLONE, await self._cloning.prepare(tenant, request))
+        self._wake.set()
+        return job
+
+    async def submit_slice(self, tenant: str, request: SliceRequest) -> Job:
+        """Keep a long recording and queue its cutting into clips. Raises StorageFull, Busy."""
+        job = await self._queue.add(tenant, SLICE, await self._slicing.prepare(tenant, request))
         self._wake.set()
         return job
 

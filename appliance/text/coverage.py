@@ -59,6 +59,15 @@ def cover(texts: Iterable[str], language: str, frontends: Mapping[str, TextFront
     return {part: Coverage(part, dict(sorted(found.items()))) for part, found in counts.items()}
 
 
+def cover_all(texts: Mapping[str, Iterable[str]], frontends: Mapping[str, TextFrontend]) -> JsonDict:
+    """Coverage as JSON by language, of texts that are read as English ("en") and others ("mixed") together."""
+    counts: dict[str, Counter[str]] = {}
+    for language, rows in texts.items():
+        for part, coverage in cover(rows, language, frontends).items():
+            counts.setdefault(part, Counter()).update(coverage.counts)
+    return {part: Coverage(part, dict(sorted(found.items()))).as_json() for part, found in sorted(counts.items())}
+
+
 def _sounds(language: str, text: str, frontends: Mapping[str, TextFrontend]) -> list[str]:
     frontend = frontends.get(language)
     if frontend is None or INVENTORY not in frontend.inventories:

@@ -46,6 +46,18 @@ class DatasetStore:
             raise NotFound("dataset_not_found", dataset=clean_name(dataset_id)[:80])
         return _dataset(row)
 
+    async def survey(self, tenant: str, dataset_id: str) -> JsonDict | None:
+        """What was found out about it once, or None."""
+        query = "SELECT survey FROM dataset_surveys WHERE tenant = ? AND dataset = ?"
+        row = await self._db.read(lambda db: db.execute(query, (tenant, dataset_id)).fetchone())
+        return None if row is None else dict(json.loads(row["survey"]))
+
+    async def keep_survey(self, tenant: str, dataset_id: str, survey: JsonDict) -> JsonDict:
+        """File it; of two the first stays."""
+        row = {"tenant": tenant, "dataset": dataset_id, "survey": to_json(survey), "created_at": utc_now()}
+        await self._db.write(lambda db: insert_row(db, "dataset_surveys", row, or_ignore=True))
+        return survey
+
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
         """Newest first."""
         listing = Listing("SELECT * FROM datasets", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import InvalidInput, NotFound
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
@@ -41,6 +42,25 @@ class RecordingStore:
     async def get_many(self, tenant: str, recording_ids: Sequence[str]) -> tuple[Recording, ...]:
         """In the order asked for. Raises NotFound("recording_not_found") for the first that is not there."""
         return await self._db.read(lambda db: tuple(_find(db, tenant, one) for one in recording_ids))
+
+    async def derived_from(self, tenant: str, recording_id: str) -> tuple[Recording, ...]:
+        """The living clips that were cut or cleaned from it, in the order they were filed."""
+        query = (
+            "SELECT * FROM recordings WHERE tenant = ? AND json_extract(lineage, '$.recording') = ?"
+            " AND deleted_at IS NULL ORDER BY rowid"
+        )
+        rows = (tenant, recording_id)
+        return await self._db.read(lambda db: tuple(_recording(row) for row in db.execute(query, rows)))
+
+    async def measures(self, tenant: str, recording_ids: Sequence[str]) -> dict[str, JsonDict]:
+        """What the check measured, by id, of erased recordings too; unknown ids are left out."""
+        query = "SELECT id, report FROM recordings WHERE tenant = ? AND id = ?"
+
+        def select(db: sqlite3.Connection) -> dict[str, JsonDict]:
+            rows = (db.execute(query, (tenant, one)).fetchone() for one in recording_ids)
+            return {row["id"]: json.loads(row["report"]).get("measures", {}) for row in rows if row is not None}
+
+        return await self._db.read(select)
 
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Recording]:
         """Newest first."""

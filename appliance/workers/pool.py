@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +97,12 @@ class WorkerPool:
         done = await self._listen({**order, "references": [str(one) for one in references]})
         heard = transcript_from_json(done["transcript"]) if done["transcript"] else None
         return report_from_json(done["report"]), heard
+
+    async def cover(self, texts: Mapping[str, Sequence[str]]) -> JsonDict:
+        """Which sounds the texts have, by language; `texts` by how they are read: "en" or "mixed"."""
+        order = {"op": "cover", "texts": {language: list(rows) for language, rows in texts.items()}}
+        found: JsonDict = (await self._listen(order))["coverage"]
+        return found
 
     async def transcribe(self, path: Path, language: str | None = None) -> Transcript:
         """Write down what a recording says. Raises Unavailable("transcriber_missing")."""

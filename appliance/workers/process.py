@@ -126,6 +126,12 @@ class WorkerProcess:
         audio = mono_at(read_audio(path, max_duration_s=self._spec.intake.max_duration_s), LISTEN_RATE)
         return transcriber.transcribe(audio, language if language in transcriber.languages else None)
 
+    def _do_cover(self, order: JsonDict, cancelled: threading.Event) -> None:
+        from appliance.text.coverage import cover_all
+
+        found = cover_all(order["texts"], self._host.frontends)
+        self._send({"event": "done", "task": order["task"], "coverage": found})
+
     def _do_transcribe(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.files import read_audio, to_mono
         from appliance.contracts import Audio

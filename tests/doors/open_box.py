@@ -63,7 +63,7 @@ async def open_box(state_dir: Path, **settings: object):
     plugins = load_plugins(config.plugins, drop_ins)
     cache = state_dir / "cache"
     cache.mkdir()
-    spec = WorkerSpec("", "sine", (), "echo", 1, cache, config.plugins, drop_ins, config.intake)
+    spec = WorkerSpec("", "sine", (), config.engine.transcriber, 1, cache, config.plugins, drop_ins, config.intake)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(state_dir / "voiced.db"))
         blobs = BlobStore(state_dir / "blobs")

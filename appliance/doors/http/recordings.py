@@ -21,6 +21,8 @@ from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
 from appliance.doors.http.schemas import (
+    JobTold,
+    LongQuery,
     PageQuery,
     RecordingQuery,
     RecordingsTold,
@@ -31,6 +33,8 @@ from appliance.doors.http.schemas import (
 from appliance.doors.http.services import Services, services_of
 from appliance.doors.http.uploads import Upload, receive_upload
 from appliance.errors import InvalidInput, Unavailable
+from appliance.jobs.records import SliceRequest
+from appliance.messages import text
 from appliance.voices.records import NewRecording, Recording
 
 UPLOADS = ("multipart/form-data", "audio/*", "application/octet-stream")
@@ -58,6 +62,17 @@ async def add_recording(request: web.Request) -> web.Response:
         raise _refusal(report, recording=recording.id)
     location = {"Location": f"/v1/recordings/{recording.id}"}
     return answer_json(show(recording, language_of(request)), status=201, headers=location)
+
+
+async def add_long(request: web.Request) -> web.Response:
+    """`POST /v1/recordings/long`: hours of speech, to be cut into clips; 202 and a job."""
+    services, tenant = services_of(request), principal_of(request).tenant
+    async with receive_upload(request, LongQuery, limit_mb=services.settings.intake.max_long_mb) as upload:
+        asked = upload.asked
+        order = SliceRequest(upload.path, asked.filename or "long", asked.speaker, asked.language)
+        job = await services.jobs.submit_slice(tenant, order)
+    told = {**job.as_json(language_of(request)), "stage_name": text(f"stage.{job.stage}", language_of(request))}
+    return answer_json(told, status=202, headers={"Location": f"/v1/jobs/{job.id}"})
 
 
 async def check_upload(request: web.Request) -> web.Response:
@@ -202,6 +217,16 @@ ROUTES = (
         "recordings",
         (Answer(200, "the verdict", VerdictTold),),
         query=RecordingQuery,
+        body=Body(content_types=UPLOADS),
+    ),
+    Route(
+        "POST",
+        "/v1/recordings/long",
+        add_long,
+        "Cut a long recording into clips",
+        "recordings",
+        (Answer(202, "the job that cuts, checks and labels", JobTold),),
+        query=LongQuery,
         body=Body(content_types=UPLOADS),
     ),
     Route("GET", _ONE, get_recording, "One recording", "recordings", (Answer(200, "the recording", RecordingTold),)),

@@ -397,6 +397,14 @@ class VerdictTold(Told):
     measures: dict[str, Any]
 
 
+class LongQuery(Asked):
+    """Fields beside the bytes; in a multipart body they may be parts instead."""
+
+    filename: str = Field("", max_length=200)
+    speaker: str = Field("", max_length=100)
+    language: Literal["auto", "zh", "en", "ja"] = "auto"
+
+
 class PromptQuery(Asked):
     language: Literal["zh", "en", "mixed"] = "zh"
 
@@ -445,6 +453,22 @@ class SessionClipTold(Told):
     recording: RecordingTold
     session: SessionTold
     next: PromptTold | None
+
+
+class DatasetAsked(Asked):
+    recordings: list[str] = Field(min_length=1, max_length=1_000, description="ids of accepted recordings")
+
+
+class DatasetTold(Told):
+    id: str
+    digest: str = Field(description="sha256 over its clips")
+    clips: list[dict[str, Any]]
+    stats: dict[str, Any]
+    created_at: str
+
+
+class DatasetsTold(PageTold):
+    items: list[DatasetTold]
 
 
 class ConsentAsked(Asked):

@@ -50,8 +50,12 @@ def sweep_incoming(state_dir: Path) -> None:
 
 
 @asynccontextmanager
-async def receive_upload(request: web.Request, model: type[Record]) -> AsyncIterator[Upload[Record]]:
+async def receive_upload(
+    request: web.Request, model: type[Record], *, limit_mb: int = 0
+) -> AsyncIterator[Upload[Record]]:
     """The body, multipart or raw, as a file; its fields as `model`, which has a `filename`.
+
+    `limit_mb` is for what may be larger than `http.max_upload_mb`, and take as long as weights may.
 
     Raises TooLarge, InvalidInput, DeadlineExceeded, StorageFull.
     """
@@ -63,7 +67,9 @@ async def receive_upload(request: web.Request, model: type[Record]) -> AsyncIter
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             file = await asyncio.to_thread(path.open, "xb")
             try:
-                fields = await _receive(request, file, settings.http.max_upload_mb * 1_000_000)
+                limit_s = settings.models.upload_timeout_s if limit_mb else None
+                limit = (limit_mb or settings.http.max_upload_mb) * 1_000_000
+                fields = await _receive(request, file, limit, limit_s)
             finally:
                 await asyncio.to_thread(file.close)
         yield Upload(path, check_record(model, {**dict(request.query), **fields}))
@@ -141,8 +147,8 @@ class _storage:  # noqa: N801 - reads as a statement where it is used
             raise StorageFull("upload_not_stored", problem=error.strerror) from error
 
 
-async def _receive(request: web.Request, file: BinaryIO, limit: int) -> dict[str, str]:
-    async with body_deadline(request):
+async def _receive(request: web.Request, file: BinaryIO, limit: int, limit_s: float | None) -> dict[str, str]:
+    async with body_deadline(request, limit_s):
         if request.content_type != "multipart/form-data":
             async for piece in stream_body(request, limit):
                 await asyncio.to_thread(file.write, piece)
