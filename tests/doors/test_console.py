@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 from open_box import TEXT, open_box, wav
 
-from appliance.voices.records import NewVersion
+from appliance.audio.pictures import spectrogram_png
+from appliance.contracts import Audio
+from appliance.voices.records import NewConsent, NewVersion, NewVoice
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -200,3 +202,58 @@ async def test_the_documentation_shows_every_operation(visit, box):
     await page.click("#post_v1_jobs summary")
     assert "recordings" in await page.inner_text("#post_v1_jobs")
     assert visited.troubles == []
+
+
+async def examined_version(box) -> None:
+    """A voice with two versions, the second with a report as an examination files it."""
+    registry, blobs = box.services.registry, box.services.recordings.blobs
+    await registry.create_voice("main", NewVoice("examined", origin="own"))
+    await registry.add_version("main", "examined", NewVersion("sine", settings={"hz": 300}))
+    sound = Audio(np.sin(np.arange(24_000) / 9).astype(np.float32) * 0.3, 24_000)
+    files = {"exam:0": blobs.put_bytes(wav(sound.samples)), "exam:picture:0": blobs.put_bytes(spectrogram_png(sound))}
+    said = {"heard": "welcome", "error": 0.5, "refused": None}
+    figures = {"llr": 3.2, "dnsmos": 3.4, "error": {"en": 0.5, "zh": None, "mixed": None}}
+    exam = {
+        "verdict": "failed",
+        "passed": False,
+        "reasons": [{"code": "exam_misheard_en", "measured": {"value": 0.5, "limit": 0.25}}],
+        "summary": {"clone": figures, "base": figures, "speaker": {}, "closeness": 0.8},
+        "limits": {},
+        "sentences": [{"number": 0, "text": "Welcome to the shop.", "language": "en", "clone": said, "base": None}],
+    }
+    version = NewVersion("sine", files, {"hz": 310}, {"exam": exam})
+    await registry.add_version("main", "examined", version)
+    await box.services.consents.record("main", NewConsent("E", "examined"))
+
+
+async def test_an_examination_is_read_heard_and_compared(visit, box):
+    await examined_version(box)
+    visited = await visit("/console/examination.html?voice=examined&version=2")
+    page = visited.page
+    await page.wait_for_selector("#sentences audio")
+    assert await page.inner_text("#title") == "examined@2"
+    assert "50" in await page.inner_text("#reasons") and "3.2" in await page.inner_text("#figures")
+    assert await page.evaluate("() => document.querySelector('#sentences img').naturalWidth") > 0
+    await page.click("#compare-form button")
+    await page.wait_for_selector("#pair figure:nth-child(2) audio")
+    assert await page.inner_text("#pair") == "examined@2\nexamined@1" or await page.locator("#pair audio").count() == 2
+    await look(page)
+    assert visited.troubles == []
+
+
+async def test_a_sheet_is_read_line_by_line(visit):
+    visited = await visit()
+    page = visited.page
+    await ready(page)
+    await page.click("#read-along summary")
+    await page.fill("#reader", "Anna")
+    await page.select_option("#sheet", "en")
+    await page.click("#begin-reading")
+    await page.wait_for_selector("#prompt:not(:empty)")
+    assert "harbour" in await page.inner_text("#prompt")
+    await page.click("#read")
+    await page.wait_for_function("() => document.getElementById('reading-level').value > 0")
+    await page.wait_for_timeout(2500)
+    await page.click("#read")  # the beeps of a test device are no harbour
+    await page.wait_for_function("() => /again/i.test(document.getElementById('reading-verdict').textContent)")
+    assert all("422" in trouble for trouble in visited.troubles)

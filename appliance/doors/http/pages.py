@@ -62,6 +62,10 @@ ROUTES = (
             "docs.css",
             "docs.js",
             "icon.svg",
+            "reading.js",
+            "examination.html",
+            "examination.css",
+            "examination.js",
         )
     ),
 )

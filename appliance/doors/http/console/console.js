@@ -1,5 +1,6 @@
 import { call, events, get, post, Problem, remove } from "./api.js";
 import { drawWave, speak, stop } from "./player.js";
+import { beginReading } from "./reading.js";
 import { canRecord, startRecording } from "./recorder.js";
 import { currentLanguage, setLanguage, showWords, word } from "./words.js";
 
@@ -119,7 +120,10 @@ function voiceRow(voice) {
   const use = isWaiting
     ? [element("button", { type: "button", class: "small", onclick: guarded(promote) }, word("promote", { number: voice.latest }))]
     : [];
-  return element("li", {}, button, what(name, detail), tag(state, voice.current ? "grey" : "bad"), ...use);
+  const exam = voice.origin === "own" && voice.latest
+    ? [element("a", { class: "button small", href: `/console/examination.html?voice=${voice.id}&version=${voice.latest}` }, word("examination"))]
+    : [];
+  return element("li", {}, button, what(name, detail), tag(state, voice.current ? "grey" : "bad"), ...exam, ...use);
 }
 
 // ---------------------------------------------------------------- recordings
@@ -345,6 +349,10 @@ $("file").addEventListener("change", guarded(async ({ currentTarget }) => {
   currentTarget.value = "";
 }));
 $("record").addEventListener("click", guarded(toggleRecording));
+$("begin-reading").addEventListener("click", guarded(() => beginReading((row) => {
+  recordings.set(row.id, { row, isChosen: true });
+  showRecordings();
+})));
 $("clone-form").addEventListener("submit", (event) => {
   event.preventDefault();
   guarded(makeVoice)();
