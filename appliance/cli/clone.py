@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from rich.markup import escape
 
@@ -42,7 +43,8 @@ SHARES = ("error", "dropped_share", "rate_drift")
 def configure(name: str, command: argparse.ArgumentParser) -> None:
     add_common(command)
     command.add_argument("name", help="id of the voice, e.g. anna; an existing voice gets a new version")
-    command.add_argument("clips", nargs="+", metavar="CLIP", help="recordings of one speaker, a minute or so in all")
+    command.add_argument("clips", nargs="*", metavar="CLIP", help="recordings of one speaker, a minute or so in all")
+    command.add_argument("--session", default="", metavar="ID", help="use the clips of a recording session")
     command.add_argument(
         "--transcript",
         action="append",
@@ -81,6 +83,10 @@ def clone(terminal: Terminal) -> int:
     if not given.consent:
         require_consent(terminal.client, given.name)
     recordings = [row["id"] for row in upload_clips(terminal)]
+    if given.session:
+        recordings += terminal.client.get(f"/v1/recording-sessions/{quote(given.session)}")["recordings"]
+    if not recordings:
+        raise InvalidInput("dataset_empty", recordings=0)
     if given.consent:
         record_consent(terminal.client, given.name, given.speaker or given.name, given.consent, recordings[0])
     job = terminal.client.post("/v1/jobs", clone_order(given, recordings))

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from appliance.cli import add_action
+from appliance.cli import add_action, reading
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput
 
@@ -33,6 +33,7 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
         actions, "check", "judge a recording here, without a daemon; exit 0 accepted, 1 not", check
     ).add_argument("file")
     add_action(actions, "list", "recordings on the box", list_recordings)
+    reading.add_actions(actions)
     for action, summary, run in (("add", "upload a recording", add), ("record", "record from the microphone", record)):
         command = add_action(actions, action, summary, run)
         command.add_argument("file")
@@ -123,7 +124,7 @@ def record(terminal: Terminal) -> int:
     """Record with a level meter, then judge; with --upload send it to the box."""
     given = terminal.arguments
     terminal.tell("cli.recording_now")
-    capture = _record_with_meter(terminal)
+    capture = record_to(terminal, Path(given.file), given.seconds)
     terminal.tell("cli.recorded", seconds=capture.duration_s, file=capture.path)
     verdict = check_here(terminal, capture.path)
     if given.upload and verdict["accepted"]:
@@ -136,17 +137,15 @@ def record(terminal: Terminal) -> int:
     return 0 if verdict["accepted"] else 1
 
 
-def _record_with_meter(terminal: Terminal) -> Capture:
-    """Ctrl-C ends the recording, not the command."""
+def record_to(terminal: Terminal, path: Path, seconds: float) -> Capture:
+    """Record with a meter; Ctrl-C ends the recording, not the command."""
     from appliance.audio.capture import record as capture
 
-    given, stop = terminal.arguments, threading.Event()
+    device, stop = terminal.arguments.device, threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         with Live(console=terminal.err, refresh_per_second=20, transient=True) as live:
-            return capture(
-                Path(given.file), given.seconds, given.device, lambda level: live.update(meter(terminal, level)), stop
-            )
+            return capture(path, seconds, device, lambda level: live.update(meter(terminal, level)), stop)
     finally:
         signal.signal(signal.SIGINT, before)
 
