@@ -101,6 +101,7 @@ class CloneSettings(Slice):
     max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
     max_pitch_drift: float = Field(3.0, ge=0, le=24)  # examination: semitones from the speaker's median pitch
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says
+    denoise: bool = False  # lower steady noise in the clips that are trained on; recordings stay as they came
     max_rate_drift: float = Field(0.6, ge=0)  # examination: share by which it may be faster or slower than the speaker
     max_dropped_share: float = Field(0.1, ge=0, le=1)  # examination: of the words
     max_repeated: int = Field(2, ge=0)  # examination: words said twice

@@ -47,8 +47,8 @@ class CloneKind(JobKind):
         _check(request)
         await self._require_right(tenant, request.voice)
         recordings = await self._rooms.recordings.get_many(tenant, tuple(dict.fromkeys(request.recording_ids)))
-        speaker = _one_speaker(recordings)
-        plan = plan_dataset(recordings, self._settings.clone.min_speech_s)
+        speaker, limits = _one_speaker(recordings), self._settings.clone
+        plan = plan_dataset(recordings, limits.min_speech_s, denoise=limits.denoise)
         dataset = await self._rooms.datasets.add(tenant, plan.clips, plan.stats)
         return {
             "voice": request.voice,

@@ -24,6 +24,7 @@ MOST_HELD_OUT = 2
 HELD_OUT_S = (1.5, 15.0)
 MARGIN_S = 0.15  # of silence kept around the speech: onsets and releases are quiet
 DERIVATION = "mono 24 kHz, ends trimmed, -23 LUFS; 1"  # changes whenever `derive` gives other samples
+DENOISED = "mono 24 kHz, steady noise lowered, ends trimmed, -23 LUFS; 1"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class DatasetPlan:
     stats: JsonDict
 
 
-def plan_dataset(recordings: Sequence[Recording], min_speech_s: float) -> DatasetPlan:
-    """Choose the usable recordings. Raises InvalidInput("dataset_empty" | "dataset_too_short")."""
+def plan_dataset(recordings: Sequence[Recording], min_speech_s: float, *, denoise: bool = False) -> DatasetPlan:
+    """Choose the usable recordings and how they are cleaned.
+
+    Raises InvalidInput("dataset_empty" | "dataset_too_short").
+    """
     usable = [recording for recording in recordings if recording.accepted]
     if not usable:
         raise InvalidInput("dataset_empty", recordings=len(recordings))
@@ -45,7 +49,8 @@ def plan_dataset(recordings: Sequence[Recording], min_speech_s: float) -> Datase
     if speech_s < min_speech_s:
         raise InvalidInput("dataset_too_short", speech_s=round(speech_s, 1), min_speech_s=min_speech_s)
     kept = _held_out(unique, min_speech_s)
-    clips = tuple(_as_clip(recording) | {"held_out": recording.id in kept} for recording in unique)
+    recipe = DENOISED if denoise else DERIVATION
+    clips = tuple(_as_clip(one) | {"held_out": one.id in kept, "derivation": recipe} for one in unique)
     return DatasetPlan(clips, _statistics(unique) | {"held_out": len(kept)})
 
 
@@ -77,7 +82,6 @@ def _as_clip(recording: Recording) -> JsonDict:
         "transcript": recording.transcript,
         "language": recording.language,
         "duration_s": round(recording.duration_s, 3),
-        "derivation": DERIVATION,
     }
 
 
@@ -110,16 +114,19 @@ def _derive_clip(clip: JsonDict, folder: Path, language: str, max_duration_s: fl
         found = hashlib.sha256(content).hexdigest()
         if found != clip["sha256"]:
             raise Corrupt("blob_corrupt", digest=clip["sha256"], found=found)
-        write_wav(target, derive(mono_at(read_audio(content, max_duration_s=max_duration_s), SAMPLE_RATE)))
+        audio = mono_at(read_audio(content, max_duration_s=max_duration_s), SAMPLE_RATE)
+        write_wav(target, derive(audio, is_denoised=clip["derivation"] == DENOISED))
     spoken = clip["language"] if language == "auto" else language
     return Clip(clip["recording"], target, clip["transcript"], spoken or "auto")
 
 
-def derive(audio: Audio) -> Audio:
+def derive(audio: Audio, *, is_denoised: bool = False) -> Audio:
     """Trim silence at both ends and level; sound in which no speech is found keeps its length."""
+    from appliance.audio.denoise import denoise
     from appliance.audio.loudness import bring_to
     from appliance.audio.speech_activity import find_speech
 
+    audio = denoise(audio) if is_denoised else audio
     samples = audio.samples
     if segments := find_speech(audio).segments:
         first = max(0, int((segments[0][0] - MARGIN_S) * audio.sample_rate))

@@ -29,8 +29,9 @@ async def add_dataset(request: web.Request) -> web.Response:
     """`POST /v1/datasets`: what a clone of these recordings would be made from; the same clips are the same dataset."""
     asked = await read_record(request, DatasetAsked)
     services, tenant = services_of(request), principal_of(request).tenant
+    limits = services.settings.clone
     recordings = await services.recordings.get_many(tenant, tuple(dict.fromkeys(asked.recordings)))
-    plan = plan_dataset(recordings, services.settings.clone.min_speech_s)
+    plan = plan_dataset(recordings, limits.min_speech_s, denoise=limits.denoise)
     dataset = await _store(request).add(tenant, plan.clips, plan.stats)
     return answer_json(as_json(dataset), status=201, headers={"Location": f"/v1/datasets/{dataset.id}"})
 
