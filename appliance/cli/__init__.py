@@ -57,7 +57,6 @@ SUMMARIES = {
     "channels": "where publications go: list, set, remove",
     "peers": "paired boxes: list, invite, pair, remove",
     "dub": "narrate subtitles: an SRT or WebVTT file in, a track out",
-    "recordings": "recordings: check, add, list, record",
     "recordings": "recordings: check, add, list, record, session, slice",
     "datasets": "datasets: list, show",
     "jobs": "jobs: list, show, watch, cancel",
@@ -73,7 +72,6 @@ SUMMARIES = {
 
 
 LISTED = (  # families that list when no action is named
-LISTED = (
     "voices",
     "models",
     "lexicon",
@@ -87,11 +85,8 @@ LISTED = (
     "script",
     "channels",
     "peers",
-)
     "datasets",
-    "jobs",
-    "announce",
-)  # families that list when no action is named
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

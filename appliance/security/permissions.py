@@ -25,8 +25,11 @@ RULES = (
     Rule("/v1/voices", "voices.read", "voices.write"),
     Rule("/v1/consents", "consents.read", "consents.write"),
     Rule("/v1/recordings", "recordings.read", "recordings.write"),
+    Rule("/v1/recording-sessions", "recordings.read", "recordings.write"),
+    Rule("/v1/prompts", "recordings.read", "recordings.write"),
+    Rule("/v1/datasets", "recordings.read", "recordings.write"),
     Rule("/v1/compare", "speak", "speak"),
-    Rule("/v1/lineage", "voices.read", "voices.write"),
+    Rule("/v1/lineage", "recordings.read", "recordings.write"),  # it tells the words of recordings too
     Rule("/v1/jobs", "jobs.read", "jobs.write"),
     Rule("/v1/weights", "weights.read", "weights.write"),
     Rule("/v1/lexicon", "lexicon.read", "lexicon.write"),

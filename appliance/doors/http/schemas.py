@@ -421,12 +421,12 @@ class PromptsTold(PageTold):
     sheet: str
 
 
-class SessionAsked(Asked):
+class RecordingSessionAsked(Asked):
     speaker: str = Field(min_length=1, max_length=100, description="whose voice it is")
     language: Literal["zh", "en", "mixed"] = "zh"
 
 
-class SessionTold(Told):
+class RecordingSessionTold(Told):
     id: str
     speaker: str
     language: str
@@ -438,8 +438,8 @@ class SessionTold(Told):
     created_at: str
 
 
-class SessionsTold(PageTold):
-    items: list[SessionTold]
+class RecordingSessionsTold(PageTold):
+    items: list[RecordingSessionTold]
 
 
 class ClipQuery(Asked):
@@ -451,7 +451,7 @@ class ClipQuery(Asked):
 
 class SessionClipTold(Told):
     recording: RecordingTold
-    session: SessionTold
+    session: RecordingSessionTold
     next: PromptTold | None
 
 

@@ -17,10 +17,10 @@ from appliance.doors.http.schemas import (
     PageQuery,
     PromptQuery,
     PromptsTold,
-    SessionAsked,
+    RecordingSessionAsked,
+    RecordingSessionsTold,
+    RecordingSessionTold,
     SessionClipTold,
-    SessionsTold,
-    SessionTold,
 )
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
@@ -47,7 +47,7 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 async def begin_session(request: web.Request) -> web.Response:
     """`POST /v1/recording-sessions`."""
-    asked = await read_record(request, SessionAsked)
+    asked = await read_record(request, RecordingSessionAsked)
     session = await _room(request).begin(principal_of(request).tenant, asked.speaker, asked.language)
     location = {"Location": f"/v1/recording-sessions/{session.id}"}
     return answer_json(as_json(session), status=201, headers=location)
@@ -86,7 +86,7 @@ ROUTES = (
         list_sessions,
         "List recording sessions",
         "recordings",
-        (Answer(200, "sessions, newest first", SessionsTold),),
+        (Answer(200, "sessions, newest first", RecordingSessionsTold),),
         query=PageQuery,
     ),
     Route(
@@ -95,10 +95,17 @@ ROUTES = (
         begin_session,
         "Begin to read a sheet",
         "recordings",
-        (Answer(201, "the session with its first prompt", SessionTold),),
-        body=Body(SessionAsked),
+        (Answer(201, "the session with its first prompt", RecordingSessionTold),),
+        body=Body(RecordingSessionAsked),
     ),
-    Route("GET", _ONE, get_session, "How far a session is", "recordings", (Answer(200, "the session", SessionTold),)),
+    Route(
+        "GET",
+        _ONE,
+        get_session,
+        "How far a session is",
+        "recordings",
+        (Answer(200, "the session", RecordingSessionTold),),
+    ),
     Route(
         "POST",
         f"{_ONE}/clips",

@@ -28,8 +28,9 @@ from appliance.doors.http.schemas import (
 )
 from appliance.doors.http.services import services_of
 from appliance.doors.http.speech import Delivery, encode
-from appliance.errors import NotFound
+from appliance.errors import Forbidden, NotFound
 from appliance.jobs.records import explain
+from appliance.security.permissions import may
 from appliance.synthesis import SpeechRequest
 from appliance.voices.lineage import Lineage
 from appliance.voices.records import VoiceVersion
@@ -49,7 +50,7 @@ async def roll_back(request: web.Request) -> web.Response:
     asked = await read_record(request, RollbackAsked)
     principal, voice = principal_of(request), request.match_info["voice"]
     reason = asked.reason or "rolled back"
-    moved = await services_of(request).registry.rollback(principal.tenant, voice, reason=reason, actor=principal.client)
+    moved = await services_of(request).registry.rollback(principal.tenant, voice, reason=reason, actor=principal.actor)
     return answer_json(as_json(moved))
 
 
@@ -101,12 +102,13 @@ def _page(version: VoiceVersion) -> str:
 
 async def get_evidence(request: web.Request) -> web.StreamResponse:
     """`GET …/examination/{file}`: one sound (`0`, `base:0`, `real:0`) or its picture (`picture:0`, …)."""
-    version = await find_version(request)
-    digest = version.files.get(f"exam:{request.match_info['file']}")
+    version, name, role = await find_version(request), request.match_info["file"], principal_of(request).role
+    if "real:" in name and not may(role, "recordings.read"):  # the speaker's own sound
+        raise Forbidden("role_not_allowed", role=role, operation="recordings.read")
+    digest = version.files.get(f"exam:{name}")
     if digest is None:
-        raise NotFound("examination_file_not_found", voice=version.spec, file=request.match_info["file"][:80])
+        raise NotFound("examination_file_not_found", voice=version.spec, file=name[:80])
     path = await asyncio.to_thread(services_of(request).recordings.blobs.path, digest)
-    name = request.match_info["file"]
     if not name.startswith(("picture:", "real:")):
         return await answer_marked(request, path)
     kind = EVIDENCE_TYPES["png" if name.startswith("picture:") else "wav"]

@@ -87,7 +87,7 @@ async def promote(request: web.Request) -> web.Response:
     principal, voice = principal_of(request), request.match_info["voice"]
     reason = asked.reason or "promoted"
     registry = services_of(request).registry
-    moved = await registry.promote(principal.tenant, voice, asked.version, reason=reason, actor=principal.client)
+    moved = await registry.promote(principal.tenant, voice, asked.version, reason=reason, actor=principal.actor)
     return answer_json(as_json(moved))
 
 
