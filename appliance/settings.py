@@ -41,6 +41,7 @@ class HttpSettings(Slice):
 
     host: str = "127.0.0.1"  # loopback until a site decides otherwise
     port: int = Field(8790, ge=0, le=65535)  # 0 takes a free port and prints it
+    tls: Literal["auto", "off", "required"] = "auto"  # auto: for all but this machine; required: for it, too
     trust_loopback: bool | None = None  # None: trusted unless an admin token was configured
     max_upload_mb: int = Field(64, ge=1, le=4096)
     body_timeout_s: float = Field(60.0, gt=0)  # a body that is not complete by then is refused

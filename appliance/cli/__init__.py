@@ -156,6 +156,7 @@ def add_common(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("common")
     group.add_argument("--url", help="address of the daemon (default: the one of --state-dir or of the settings)")
     group.add_argument("--token", help="credential (default: VOICED_ADMIN_TOKEN or admin.token of the state directory)")
+    group.add_argument("--ca", metavar="FILE", help="certificate of another box's authority (its /ca.pem), for https")
     group.add_argument("--state-dir", metavar="DIR", help="state directory of the box")
     group.add_argument("--json", action="store_true", help="print one JSON document")
     group.add_argument("--lang", choices=LANGUAGES, help="language of messages")

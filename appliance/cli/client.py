@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -61,6 +62,7 @@ class Client:
     token: str = field(default="", repr=False)
     language: str = "en"
     timeout_s: float = 300.0  # the longest silence that is waited for
+    authority: Path | None = None  # whose certificates are believed over https; None: those of the system
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON document at `path`."""
@@ -198,8 +200,13 @@ class Client:
         address = urlsplit(self.url)
         if address.scheme not in {"http", "https"} or not address.hostname:
             raise InvalidInput("daemon_url_invalid", url=self.url)
-        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-        return kind(address.hostname, address.port, timeout=self.timeout_s)
+        if address.scheme == "http":
+            return http.client.HTTPConnection(address.hostname, address.port, timeout=self.timeout_s)
+        try:
+            context = ssl.create_default_context(cafile=self.authority)
+        except OSError as error:
+            raise InvalidInput("file_unreadable", path=str(self.authority), problem=str(error)) from error
+        return http.client.HTTPSConnection(address.hostname, address.port, timeout=self.timeout_s, context=context)
 
     @property
     def _prefix(self) -> str:

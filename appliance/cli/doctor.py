@@ -74,6 +74,7 @@ def examine(terminal: Terminal) -> Iterator[Finding]:
     )
     yield _disk(settings.state_dir)
     yield from _plugins(terminal)
+    yield from _fingerprint(settings.state_dir)
     yield _sound()
     yield from _daemon(terminal)
 
@@ -106,6 +107,17 @@ def _disk(state_dir: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     measured = {"folder": str(folder), "free_gb": round(free / 2**30, 1), "needed_gb": LOW_DISK_BYTES >> 30}
     return Finding("disk", OK if free >= LOW_DISK_BYTES else WARNING, "disk", measured)
+
+
+def _fingerprint(state_dir: Path) -> Iterator[Finding]:
+    """What people compare before their programs trust this box; nothing before its first boot."""
+    from appliance.security.tls import AUTHORITY, fingerprint_of
+
+    try:
+        measured = {"fingerprint": fingerprint_of((state_dir / "keys" / AUTHORITY).read_bytes())}
+    except (OSError, ValueError):
+        return
+    yield Finding("tls", OK, "tls", measured)
 
 
 def _plugins(terminal: Terminal) -> Iterator[Finding]:

@@ -67,13 +67,22 @@ class Terminal:
         """The daemon that was named by --url or --state-dir, else the one of the settings."""
         found = _running_daemon(self.settings.state_dir)
         url = self.arguments.url or found or _url_of(self.settings)
-        return Client(url.rstrip("/"), self._token_for(url, found), self.language)
+        return Client(
+            url.rstrip("/"), self._token_for(url, found), self.language, authority=self._authority_for(url, found)
+        )
 
     @property
     def works_alone(self) -> bool:
         """Whether --state-dir names a box whose daemon is not running: the command then works on it by itself."""
         given = self.arguments
         return bool(given.state_dir) and not given.url and _running_daemon(self.settings.state_dir) is None
+
+    def _authority_for(self, url: str, found: str | None) -> Path | None:
+        """Whom to believe over https: --ca, for this box its own authority, else those of the system."""
+        if getattr(self.arguments, "ca", None):
+            return Path(self.arguments.ca)
+        own = self.settings.state_dir / "keys" / "tls-ca.pem"
+        return own if own.is_file() and (url == found or _is_loopback(url)) else None
 
     def _token_for(self, url: str, found: str | None) -> str:
         if self.arguments.token:

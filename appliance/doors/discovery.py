@@ -31,6 +31,7 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from appliance.doors.http.listeners import lan_speaks_tls
 from appliance.doors.http.services import Box
 from appliance.settings import Settings
 
@@ -102,6 +103,7 @@ class _Announcer:
         self._box = box
         self._port = port
         self._host = settings.http.host
+        self._speaks_tls = lan_speaks_tls(settings.http)
         self._name_file = settings.state_dir / NAME_FILE
         self._announcement = announcement
 
@@ -172,7 +174,7 @@ class _Announcer:
             "name": box.name[:60],
             "path": "/",
             "api": "/v1",
-            "tls": "0",
+            "tls": "1" if self._speaks_tls else "0",
         }
         return AsyncServiceInfo(
             SERVICE,

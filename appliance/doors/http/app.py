@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
+from appliance.doors.discovery import reachable_addresses
 from appliance.doors.http import (
     admin,
     announce,
@@ -32,6 +33,7 @@ from appliance.doors.http import (
     sessions,
     stream,
     tenants,
+    trust,
     tts,
     versions,
     voices,
@@ -39,18 +41,20 @@ from appliance.doors.http import (
     zones,
 )
 from appliance.doors.http.answers import answer_json
+from appliance.doors.http.listeners import lan_speaks_tls, open_listeners
 from appliance.doors.http.metrics import Metrics
 from appliance.doors.http.routes import Answer, Handler, Route, RouteTable
 from appliance.doors.http.services import METRICS, SERVICES, STOPPING, STREAMS, TABLE, Services
 from appliance.doors.http.uploads import sweep_incoming
-from appliance.errors import Unavailable
 from appliance.plugin_manager import Plugins
+from appliance.security.tls import ServerCertificate
+from appliance.state_dir import StateDir
 
 log = logging.getLogger("voiced.http")
 
 MAX_LINE_BYTES = 1 << 16  # a request line: 5 000 Chinese characters in `GET /tts?text=` take 45 KB
 MAX_FIELD_BYTES = 1 << 14
-UNREAD_TIMEOUT_MS = 60_000  # a connection whose peer takes no byte for so long is dropped by the kernel
+CERTIFICATE_CHECK_S = 60.0
 PLUGIN_PREFIX = "/x/"
 
 BUILT_IN: tuple[Route, ...] = (
@@ -75,6 +79,7 @@ BUILT_IN: tuple[Route, ...] = (
     *marks.ROUTES,
     *tenants.ROUTES,
     *audit.ROUTES,
+    *trust.ROUTES,
     *credentials.ROUTES,
     *openapi.ROUTES,
 )
@@ -136,7 +141,8 @@ async def serve_http(services: Services) -> AsyncIterator[str]:
     Raises Unavailable("http_address_in_use" | "http_address_unusable").
     """
     settings = services.settings.http
-    sockets = _listen(settings.host, settings.port)
+    listeners, url = open_listeners(settings)
+    certificate = await asyncio.to_thread(_certificate, services)
     await asyncio.to_thread(sweep_incoming, services.settings.state_dir)
     runner = web.AppRunner(
         make_app(services),
@@ -150,47 +156,30 @@ async def serve_http(services: Services) -> AsyncIterator[str]:
     )
     await runner.setup()
     try:
-        for listener in sockets:
-            await web.SockSite(runner, listener, backlog=512).start()
-        yield _url(settings.host, sockets[0].getsockname()[1])
+        for listener in listeners:
+            context = certificate.context if listener.speaks_tls else None
+            await web.SockSite(runner, listener.socket, backlog=512, ssl_context=context).start()
+        renewing = asyncio.create_task(_keep_valid(certificate, settings.host), name="certificate")
+        yield url
+        renewing.cancel()
     finally:
         await runner.cleanup()
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
-    try:
-        rows = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise Unavailable("http_address_unusable", host=host, port=port, problem=error.strerror) from error
-    sockets: list[socket.socket] = []
-    for family, kind, protocol, _, address in dict.fromkeys(rows):
-        # an address family that a name also resolves to must listen on the same free port
-        wanted = sockets[0].getsockname()[1] if sockets else address[1]
-        try:
-            sockets.append(_bind(socket.socket(family, kind, protocol), (address[0], wanted, *address[2:])))
-        except OSError as error:
-            for listener in sockets:
-                listener.close()
-            code = "http_address_in_use" if error.errno == 98 else "http_address_unusable"
-            raise Unavailable(code, host=host, port=port, problem=error.strerror or str(error)) from error
-    return sockets
+def _certificate(services: Services) -> ServerCertificate:
+    settings = services.settings
+    certificate = ServerCertificate(StateDir(settings.state_dir).keys, services.box.name)
+    certificate.cover(reachable_addresses(settings.http.host))
+    if lan_speaks_tls(settings.http):
+        log.info("other machines are answered with TLS; fingerprint of this box: %s", certificate.fingerprint)
+    return certificate
 
 
-def _bind(listener: socket.socket, address: tuple[Any, ...]) -> socket.socket:
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if listener.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)  # inherited by connections
-        listener.bind(address)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _url(host: str, port: int) -> str:
-    """How a program on this machine reaches the doors; the wildcard is no address to connect to."""
-    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{name}:{port}"
+async def _keep_valid(certificate: ServerCertificate, host: str) -> None:
+    """A new address, or an end that comes near, gets a new certificate while the doors stay open."""
+    while True:
+        await asyncio.sleep(CERTIFICATE_CHECK_S)
+        with contextlib.suppress(OSError):
+            addresses = await asyncio.to_thread(reachable_addresses, host)
+            if await asyncio.to_thread(certificate.cover, addresses):
+                log.info("a new server certificate, for %s", ", ".join(addresses))
