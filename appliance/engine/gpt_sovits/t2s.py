@@ -149,6 +149,10 @@ class Block(nn.Module):
         cache.keys[layer, :, :, cache.length : end] = k
         cache.values[layer, :, :, cache.length : end] = v
         mixed = self.self_attn.attend(q, cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end], allowed)
+        return self.finish(x, mixed)
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What follows the attention: `mixed` is its result."""
         x = self.norm1(x + mixed)
         done: Tensor = self.norm2(x + self.linear2(functional.relu(self.linear1(x))))
         return done  # (b, t, d)

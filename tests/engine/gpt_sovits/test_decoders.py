@@ -21,11 +21,12 @@ from appliance.contracts import Artifact, Session, SessionOptions
 from appliance.engine.gpt_sovits.decode_loop import Answer, DecodeLoop, Question
 from appliance.engine.gpt_sovits.decoder_graphs import prefill_graph, quantize, step_graph
 from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row, TorchDecoder
+from appliance.engine.gpt_sovits.device_decoder import CAPACITIES, DeviceDecoder
 from appliance.engine.gpt_sovits.generation import generate_tokens
 from appliance.engine.gpt_sovits.sampling import SamplingSettings, seeded_noise
 from appliance.engine.gpt_sovits.session_decoder import ROWS, SessionDecoder
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
-from appliance.errors import Cancelled, TooLarge
+from appliance.errors import Busy, Cancelled, TooLarge
 
 from .conftest import random_weights
 
@@ -288,3 +289,48 @@ def test_the_memory_of_the_caller_is_used_in_place(network, tmp_path: Path):
         base[f"grown_{name}"] = base[name].copy()
     Session.bind(session, base)()
     np.testing.assert_allclose(base["logits"], copied["logits"], atol=1e-5)
+
+
+# ---------------------------------------------------------------- on a device with memory of its own
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def on_device(request: pytest.FixtureRequest, network: TextToSemantic) -> DeviceDecoder:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU")
+    return DeviceDecoder(network, torch.device(request.param), torch.float32)
+
+
+def test_a_device_gives_the_numbers_of_the_network(on_device: DeviceDecoder, network: TextToSemantic) -> None:
+    for one in PROMPTS:
+        tokens = torch.randint(0, 1024, (12,), generator=torch.Generator().manual_seed(9)).tolist()
+        expected = forced(TorchDecoder(network), one, tokens)
+        assert torch.allclose(forced(on_device, one, tokens), expected, atol=2e-4)
+    assert on_device.why_eager or on_device.recorded_capacities == (CAPACITIES[0],)
+
+
+def test_answers_on_a_device_do_not_depend_on_their_neighbours(
+    on_device: DeviceDecoder, network: TextToSemantic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from appliance.engine.gpt_sovits import device_decoder
+
+    monkeypatch.setattr(device_decoder, "CAPACITIES", (64, 80, CAPACITIES[-1]))  # so that these answers outgrow them
+    loop = DecodeLoop({"device": lambda: on_device}, network.config)
+    together = ask_all(loop)
+    for number in range(len(PROMPTS)):
+        answer = loop.ask(question(number), threading.Event())
+        answer.wait(40)
+        assert answer.tokens == together[number]
+        answer.close()
+    reference = DecodeLoop({"torch": lambda: TorchDecoder(network)}, network.config)
+    assert ask_all(reference) == together
+
+
+def test_a_device_refuses_what_has_no_room(on_device: DeviceDecoder) -> None:
+    with pytest.raises(TooLarge):
+        on_device.begin(PROMPTS[0], CAPACITIES[-1])
+    held = [on_device.begin(PROMPTS[0], 4)[1] for _ in range(on_device.places)]
+    with pytest.raises(Busy):
+        on_device.begin(PROMPTS[0], 4)
+    on_device.end(held[3])
+    on_device.begin(PROMPTS[0], 4)
