@@ -270,6 +270,7 @@ class Engine(ABC):
     name: str
     sample_rate: int  # Hz
     languages: tuple[str, ...]
+    parallel: int = 1  # calls of `speak` that gain from going on at the same time, each in a thread of its own
 
     @abstractmethod
     def probe(self) -> Probe:

@@ -267,7 +267,8 @@ class Synthesis:
             for index in range(len(clauses)):
                 while len(tickets) < min(len(clauses), index + 1 + AHEAD):
                     task = plan.task(len(tickets))
-                    tickets.append(await self._pool.begin(task, priority=plan.request.priority))
+                    before = tickets[-1] if tickets else None
+                    tickets.append(await self._pool.begin(task, priority=plan.request.priority, after=before))
                 async for chunk in self._before(ends_at, tickets[index].chunks()):
                     for stage, milliseconds in chunk.timings.items():
                         timings[stage] = timings.get(stage, 0.0) + milliseconds

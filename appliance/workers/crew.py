@@ -1,7 +1,8 @@
 """A crew: the worker processes of one role and the tasks that wait for them.
 
-Each process takes one task at a time. When it dies or hangs, only the task it held is touched (it is retried once if
-nothing of it has been delivered); the process is replaced and all other tasks go on.
+A process takes one task at a time, or several where their engine makes them together (`Engine.parallel`). When it dies
+or hangs, only the tasks it held are touched: those of which nothing has been delivered are tried again, each alone, so
+that one which kills its process takes no other with it twice. The process is replaced and all other tasks go on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import heapq
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 
 from appliance.contracts import JsonDict
@@ -23,9 +24,10 @@ log = logging.getLogger(__name__)
 
 RESTART_DELAYS_S = (0.0, 0.2, 1.0, 5.0, 15.0)  # by consecutive failures
 ATTEMPTS = 2
+GRACE_S = 1.0  # for a task past its deadline to stop before its process is killed
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """One task of one request, from the moment it waits until its last event."""
 
@@ -38,6 +40,16 @@ class Ticket:
     delivered: int = 0
     is_cancelled: bool = False
     link: WorkerLink | None = None  # while it is being worked on
+    after: Ticket | None = None  # of the same request: it keeps the process busy enough
+    is_alone: bool = False  # tried again after its process died in company
+    is_late: bool = False
+    ends_at: float = 0.0  # monotonic
+
+    @property
+    def engine(self) -> str:
+        """Whose work it is; "" for what no engine does."""
+        speak: JsonDict = self.order.get("speak", {})
+        return str(speak.get("voice", {}).get("engine", ""))
 
     async def results(self) -> AsyncIterator[tuple[JsonDict, bytes]]:
         """Chunk events in order, then the `done` event. Raises the task's error."""
@@ -100,11 +112,11 @@ class Crew:
         if self.failure is not None:
             raise self.failure
 
-    async def submit(self, order: JsonDict, priority: int, deadline_s: float) -> Ticket:
-        """Queue a task. Raises why no process can be had, while that is so."""
+    async def submit(self, order: JsonDict, priority: int, deadline_s: float, after: Ticket | None = None) -> Ticket:
+        """Queue a task, which does not join `after` where that is worked on. Raises why no process can be had."""
         if self.failure is not None and self._idle_s is None and not any(seat.link for seat in self._seats):
             raise self.failure
-        ticket = Ticket(next(self._numbers), order, priority, deadline_s)
+        ticket = Ticket(next(self._numbers), order, priority, deadline_s, after=after)
         await self._enqueue(ticket)
         return ticket
 
@@ -134,16 +146,33 @@ class Crew:
     async def _enqueue(self, ticket: Ticket) -> None:
         async with self._arrived:
             heapq.heappush(self._waiting, (-ticket.priority, ticket.number, ticket))
-            self._arrived.notify()
+            self._arrived.notify_all()
 
-    async def _next_ticket(self) -> Ticket:
+    async def _next_ticket(self, link: WorkerLink | None = None, held: Collection[Ticket] = ()) -> Ticket:
+        """The first one that waits, once the process behind `link` can take it beside those it holds."""
         async with self._arrived:
             while True:
-                while self._waiting:
-                    ticket = heapq.heappop(self._waiting)[2]
-                    if not ticket.is_cancelled:
-                        return ticket
+                for entry in sorted(self._waiting):
+                    ticket = entry[2]
+                    if (
+                        ticket.is_cancelled
+                        or not held
+                        or (ticket.after not in held and self._joins(ticket, link, held))
+                    ):
+                        self._waiting.remove(entry)
+                        heapq.heapify(self._waiting)
+                        if not ticket.is_cancelled:
+                            return ticket
+                    elif ticket.after not in held:
+                        break  # nobody overtakes it
                 await self._arrived.wait()
+
+    def _joins(self, ticket: Ticket, link: WorkerLink | None, held: Collection[Ticket]) -> bool:
+        """Whether `ticket` may be worked on together with `held`; a process that is free is better."""
+        is_together = all(other.engine == ticket.engine and not other.is_alone for other in held)
+        most = link.parallel.get(ticket.engine, 1) if link is not None else 1
+        has_free = any(seat.state == "ready" for seat in self._seats)
+        return is_together and not ticket.is_alone and len(held) < most and not has_free
 
     async def _keep(self, seat: _Seat) -> None:
         """Keep one seat taken, for ever."""
@@ -188,70 +217,96 @@ class Crew:
         """Work through tickets until the process has been idle long enough. Raises WorkerDied when it dies."""
         seat.link = link
         self._settled.set()
+        held: dict[int, Ticket] = {}
         ticket = first
-        while True:
-            if ticket is None:
-                seat.state = "ready"
-                ticket = await self._next_or_death(link)
-                if ticket is None:
+        try:
+            while True:
+                if ticket is not None:
+                    await self._hand_over(link, ticket, held)
+                seat.state = "busy" if held else "ready"
+                event, ticket = await self._next_turn(link, held)
+                if event is not None:
+                    seat.served += await self._deliver(held, *event)
+                elif ticket is None and held:
+                    await self._end_late(link, held)
+                elif ticket is None:
                     return
-            seat.state = "busy"
-            await self._work(link, ticket)
-            seat.served += 1
-            ticket = None
+        except WorkerDied:
+            for ticket in held.values():
+                await self._retry_or_fail(ticket, is_alone=len(held) == 1)
+            raise
+        except asyncio.CancelledError:
+            for ticket in held.values():
+                ticket.events.put_nowait(Unavailable("box_stopping"))
+            raise
 
-    async def _next_or_death(self, link: WorkerLink) -> Ticket | None:
-        """The next ticket; None after idling. A process that dies while it idles is noticed here."""
-        ticket = asyncio.ensure_future(self._next_ticket())
+    async def _hand_over(self, link: WorkerLink, ticket: Ticket, held: dict[int, Ticket]) -> None:
+        held[ticket.number] = ticket
+        ticket.attempts += 1
+        ticket.link = link
+        ticket.ends_at = time.monotonic() + ticket.deadline_s
+        await link.order({**ticket.order, "task": ticket.number})
+
+    async def _next_turn(
+        self, link: WorkerLink, held: Mapping[int, Ticket]
+    ) -> tuple[tuple[JsonDict, bytes] | None, Ticket | None]:
+        """What the process says and the ticket that it can take, whatever comes first; neither of them when a deadline
+        is over, or when it has idled long enough. Raises WorkerDied.
+        """
+        left = [max(0.0, ticket.ends_at - time.monotonic()) for ticket in held.values()]
+        timeout_s = min(left) if left else self._idle_s
+        ticket = asyncio.ensure_future(self._next_ticket(link, held.values()))
         event = asyncio.ensure_future(link.next_event())
         try:
-            await asyncio.wait({ticket, event}, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED)
-            if event.done() and ticket.done():
+            await asyncio.wait({ticket, event}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if event.done() and event.exception() is not None and ticket.done():
                 await self._enqueue(ticket.result())
-            if event.done():
-                event.result()  # raises WorkerDied; a late event of a cancelled task is dropped
-                return await self._next_or_death(link)
-            return ticket.result() if ticket.done() else None
+            return event.result() if event.done() else None, ticket.result() if ticket.done() else None
         finally:
             ticket.cancel()
             event.cancel()
             await asyncio.gather(ticket, event, return_exceptions=True)
 
-    async def _work(self, link: WorkerLink, ticket: Ticket) -> None:
-        """One ticket on one process. Raises WorkerDied after the ticket has been put back or failed."""
-        ticket.attempts += 1
-        ticket.link = link
-        ends_at = time.monotonic() + ticket.deadline_s
-        await link.order({**ticket.order, "task": ticket.number})
-        try:
-            while True:
-                header, payload = await link.next_event(max(0.0, ends_at - time.monotonic()))
-                if header.get("task") != ticket.number:
-                    continue
-                if header["event"] == "error":
-                    ticket.events.put_nowait(error_from_record(header["error"]))
-                    return
-                ticket.events.put_nowait((header, payload))
-                ticket.delivered += 1
-                if header["event"] == "done":
-                    return
-        except TimeoutError as error:
-            link.kill()
-            ticket.events.put_nowait(DeadlineExceeded("task_deadline", seconds=ticket.deadline_s))
-            raise WorkerDied("killed after its deadline") from error
-        except WorkerDied:
-            await self._retry_or_fail(ticket)
-            raise
-        except asyncio.CancelledError:
-            ticket.events.put_nowait(Unavailable("box_stopping"))
-            raise
-        finally:
-            ticket.link = None
+    async def _deliver(self, held: dict[int, Ticket], header: JsonDict, payload: bytes) -> int:
+        """Pass an event on; returns how many tickets it was the last one of. What came too late is dropped."""
+        ticket = held.get(header.get("task", 0))
+        if ticket is None:
+            return 0
+        if header["event"] == "error":
+            ticket.events.put_nowait(error_from_record(header["error"]))
+        else:
+            ticket.events.put_nowait((header, payload))
+            ticket.delivered += 1
+        if header["event"] not in ("error", "done"):
+            return 0
+        del held[ticket.number]
+        ticket.link = None
+        async with self._arrived:
+            self._arrived.notify_all()  # somebody may join now
+        return 1
 
-    async def _retry_or_fail(self, ticket: Ticket) -> None:
+    async def _end_late(self, link: WorkerLink, held: Mapping[int, Ticket]) -> None:
+        """Ask tasks past their deadline to stop; a process that does not is killed. Raises WorkerDied."""
+        now = time.monotonic()
+        for ticket in [ticket for ticket in held.values() if ticket.ends_at <= now]:
+            if ticket.is_late:
+                link.kill()
+                raise WorkerDied("killed after a deadline")
+            ticket.is_late = True
+            ticket.ends_at = now + GRACE_S
+            ticket.events.put_nowait(DeadlineExceeded("task_deadline", seconds=ticket.deadline_s))
+            await link.order({"op": "cancel", "task": ticket.number})
+
+    async def _retry_or_fail(self, ticket: Ticket, is_alone: bool) -> None:
+        """Of a ticket whose process died; in company it may not have been its own doing."""
+        ticket.link = None
+        if ticket.is_late:
+            return
         if ticket.is_cancelled:
             ticket.events.put_nowait(Cancelled("request_cancelled"))
-        elif ticket.delivered == 0 and ticket.attempts < ATTEMPTS:
+        elif ticket.delivered == 0 and (not is_alone or ticket.attempts < ATTEMPTS):
+            ticket.attempts -= 0 if is_alone else 1
+            ticket.is_alone = ticket.is_alone or not is_alone
             await self._enqueue(ticket)  # its old number puts it in front of its equals
         else:
             ticket.events.put_nowait(Unavailable("worker_died"))

@@ -39,6 +39,7 @@ class WorkerLink:
         self.last_heard = time.monotonic()
         self.started_at = time.time()
         self.placement: list[JsonDict] = []  # which backend runs which network, as the worker said last
+        self.parallel: dict[str, int] = {}  # loaded engine -> tasks that it makes together
 
     @property
     def pid(self) -> int:
@@ -120,6 +121,7 @@ async def _listen(link: WorkerLink, stream: FrameStream) -> None:
             header, payload = await stream.read()
             link.last_heard = time.monotonic()
             link.placement = header.get("placement", link.placement)
+            link.parallel = header.get("parallel", link.parallel)
             if header["event"] not in ("alive", "placed"):
                 link._events.put_nowait((header, payload))
     except (EOFError, FramingError, OSError):

@@ -80,10 +80,15 @@ class WorkerPool:
         """One row per process: id, state, pid, served, restarts, resident_bytes, uptime_s, placement."""
         return self._speakers.state() + self._listeners.state()
 
-    async def begin(self, task: SpeakTask, *, priority: int = 0) -> SpeechTicket:
-        """Queue one clause; higher priorities go first, equals in order of arrival."""
+    async def begin(self, task: SpeakTask, *, priority: int = 0, after: SpeechTicket | None = None) -> SpeechTicket:
+        """Queue one clause; higher priorities go first, equals in order of arrival.
+
+        Clauses of several requests may be spoken together; one that comes `after` another of its request waits.
+        """
         order = {"op": "speak", "speak": speak_task_as_json(task)}
-        return SpeechTicket(self._speakers, await self._speakers.submit(order, priority, self._clause_deadline_s))
+        earlier = after._ticket if after is not None else None
+        ticket = await self._speakers.submit(order, priority, self._clause_deadline_s, earlier)
+        return SpeechTicket(self._speakers, ticket)
 
     async def check(self, path: Path) -> QualityReport:
         """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""

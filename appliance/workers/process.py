@@ -1,8 +1,9 @@
 """The worker process: `python -m appliance.workers.process --fd N`.
 
-It takes one task at a time from the daemon over a socketpair, holds the models, has no network, and shares nothing
-between tasks. Three threads: this one computes, one reads orders (so that a cancel is heard while a clause is spoken),
-one says every second that the process still runs.
+It takes tasks from the daemon over a socketpair, holds the models, has no network, and shares nothing between tasks.
+The daemon hands over one at a time, or several of an engine that makes them together (`Engine.parallel`); each has a
+thread. One thread reads orders (so that a cancel is heard while a clause is spoken), one says every second that the
+process still runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,7 @@ from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 LISTEN_RATE = 16_000  # Hz; what recognisers work at
+MOST_TASKS = 16  # at once; more wait for a thread
 
 
 class WorkerProcess:
@@ -44,7 +47,8 @@ class WorkerProcess:
         self._orders: queue.SimpleQueue[JsonDict | None] = queue.SimpleQueue()
         self._cancelled: dict[int, threading.Event] = {}
         self._engines: dict[str, Engine] = {}
-        self._placed: list[JsonDict] = []  # as last told to the daemon
+        self._loading = threading.Lock()
+        self._told: JsonDict = {}  # about placement, as last told to the daemon
 
     def serve(self) -> None:
         """Load what the role needs, say `ready`, then work until the daemon is gone."""
@@ -57,10 +61,11 @@ class WorkerProcess:
                 log.exception("the engine %s did not load", self._spec.engine)
                 self._send({"event": "failed", "error": error_record(error)})
                 return
-        self._placed = self._placements()
-        self._send({"event": "ready", "placement": self._placed})
-        while (order := self._orders.get()) is not None:
-            self._obey(order)
+        self._told = self._placements()
+        self._send({"event": "ready", **self._told})
+        with ThreadPoolExecutor(MOST_TASKS, "task") as tasks:
+            while (order := self._orders.get()) is not None:
+                tasks.submit(self._obey, order)
 
     def _obey(self, order: JsonDict) -> None:
         task = int(order["task"])
@@ -79,6 +84,7 @@ class WorkerProcess:
         speak = speak_task_from_json(order["speak"])
         timings: dict[str, float] = {}
         engine = self._engine(speak.voice.engine)
+        self._tell_placements()
         require_language(engine, speak.language)
         for chunk in engine.speak(speak, cancelled):
             samples = np.ascontiguousarray(chunk.audio.samples, dtype=np.float32)
@@ -86,9 +92,7 @@ class WorkerProcess:
             header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate}
             self._send({**header, "timings": dict(chunk.timings)}, samples.tobytes())
         self._send({"event": "done", "task": order["task"], "timings": timings})
-        if (placed := self._placements()) != self._placed:  # a backend failed, and another one took over
-            self._placed = placed
-            self._send({"event": "placed", "placement": placed})
+        self._tell_placements()
 
     def _do_check(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.quality import check_file
@@ -159,18 +163,27 @@ class WorkerProcess:
         return transcriber
 
     def _engine(self, name: str) -> Engine:
-        if name not in self._engines:
-            factory = self._plugins.engines.get(name)
-            if factory is None:
-                raise Unavailable("engine_missing", engine=name)
-            engine = factory()
-            engine.load(self._host)
-            self._engines[name] = engine
-        return self._engines[name]
+        with self._loading:
+            if name not in self._engines:
+                factory = self._plugins.engines.get(name)
+                if factory is None:
+                    raise Unavailable("engine_missing", engine=name)
+                engine = factory()
+                engine.load(self._host)
+                self._engines[name] = engine
+            return self._engines[name]
 
-    def _placements(self) -> list[JsonDict]:
-        """Which backend runs which network of the loaded engines, and why."""
-        return [{"engine": name, **row} for name, engine in self._engines.items() for row in engine.placement()]
+    def _placements(self) -> JsonDict:
+        """Which backend runs which network of the loaded engines, and why; how many tasks an engine makes together."""
+        engines = dict(self._engines)
+        rows = [{"engine": name, **row} for name, engine in engines.items() for row in engine.placement()]
+        return {"placement": rows, "parallel": {name: engine.parallel for name, engine in engines.items()}}
+
+    def _tell_placements(self) -> None:
+        """After an engine was loaded, or a backend failed and another one took over."""
+        if (placed := self._placements()) != self._told:
+            self._told = placed
+            self._send({"event": "placed", **placed})
 
     def _read_orders(self) -> None:
         try:

@@ -60,6 +60,7 @@ class GptSovitsEngine(Engine):
     name = ENGINE
     sample_rate = SAMPLE_RATE
     languages = LANGUAGES
+    parallel = 8  # the tokens of all of them are decoded in one batch
 
     def __init__(self) -> None:
         self._loaded: _Loaded | None = None
