@@ -22,6 +22,7 @@ from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import Database, open_database, utc_now
 from appliance.doors.discovery import announce, reachable_addresses
 from appliance.doors.http.app import serve_http
+from appliance.doors.http.listeners import lan_speaks_tls
 from appliance.doors.http.services import Box, Services
 from appliance.errors import VoicedError
 from appliance.jobs.runner import JobRunner
@@ -32,6 +33,7 @@ from appliance.publishing.office import OfficeRooms, open_office
 from appliance.publishing.peers import Identity
 from appliance.security.audit import append_entry
 from appliance.security.room import open_security
+from appliance.security.tls import ServerCertificate
 from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
@@ -103,7 +105,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         jobs = JobRunner(db, registry, recordings, blobs, settings)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
-        me = Identity(await _box_uuid(db), name, device_key)
+        authority = await asyncio.to_thread(_authority_of, settings, state, name)
+        me = Identity(await _box_uuid(db), name, device_key, authority)
         office_rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me)
         office = await stack.enter_async_context(
             open_office(office_rooms, settings.state_dir, settings.publishing.folders)
@@ -178,11 +181,18 @@ def _open_cache(settings: Settings, state: StateDir) -> RenditionCache:
     return RenditionCache(RenditionFiles(state.cache / "renditions", settings.speech.cache_mb * 1_000_000, recipe))
 
 
+def _authority_of(settings: Settings, state: StateDir, name: str) -> str:
+    """What other boxes check our TLS certificates with; made at first boot. Empty where the LAN is plain."""
+    if not lan_speaks_tls(settings.http):
+        return ""
+    return ServerCertificate(state.keys, name).authority
+
+
 def _lan_url(settings: Settings, url: str) -> str:
     """How other boxes reach this one: its first address on the LAN, where it listens there."""
     address = reachable_addresses(settings.http.host)[0]
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{f'[{address}]' if ':' in address else address}:{parts.port}"
+    scheme = "https" if lan_speaks_tls(settings.http) else "http"
+    return f"{scheme}://{f'[{address}]' if ':' in address else address}:{urlsplit(url).port}"
 
 
 async def _box_uuid(db: Database) -> str:

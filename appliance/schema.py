@@ -319,7 +319,8 @@ CREATE TABLE channels (
 _PEERS = """
 CREATE TABLE peers (
     tenant TEXT NOT NULL, uuid TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, public_key TEXT NOT NULL,
-    sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0,  -- numbers of the last messages
+    authority TEXT NOT NULL,  -- PEM of its TLS; empty where it speaks plainly
+    received INTEGER NOT NULL DEFAULT 0,  -- number of the last message from it
     paired_at TEXT NOT NULL,
     PRIMARY KEY (tenant, uuid)
 ) STRICT"""

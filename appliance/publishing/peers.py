@@ -1,9 +1,9 @@
 """Other boxes of the same kind: pairing by a code that a person carries over, and messages that cannot be forged.
 
 Discovery shows which boxes there are and gives no trust. A person asks one box for a code and types it into the other;
-both then prove that they know it (HMAC over both public keys), and keep each other's key. From then on every message
-is signed with Ed25519 over method, path, body and a number that only grows: a message that was heard once is refused
-the second time, whatever the clocks say.
+both then prove that they know it (HMAC over both public keys and the authorities of their TLS), and keep each other's.
+From then on every message is signed with Ed25519 over method, path, body and a number that only grows: a message that
+was heard once is refused the second time, whatever the clocks say.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import http.client
 import json
 import secrets
 import sqlite3
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ CODE_LIFE_S = 600.0
 MOST_ATTEMPTS = 5
 TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 1 << 22
+MOST_PEM = 10_000  # characters of a certificate
 PEER, NUMBER, SIGNATURE = "X-Voiced-Peer", "X-Voiced-Number", "X-Voiced-Signature"
 
 
@@ -47,6 +49,7 @@ class Peer:
     name: str
     url: str
     public_key: str  # hex of the raw Ed25519 key
+    authority: str  # PEM that its TLS certificates are signed by; empty where it speaks plainly
     paired_at: str
 
     @property
@@ -67,6 +70,7 @@ class Identity:
     uuid: str
     name: str
     key: DeviceKey
+    authority: str = ""  # PEM that this box's TLS certificates are signed by
 
 
 @dataclass
@@ -120,11 +124,12 @@ class PeerStore:
         Raises Forbidden("pairing_refused"), Unavailable("peer_unreachable").
         """
         plain = code.replace("-", "").strip().upper()
-        theirs_key = str((await asyncio.to_thread(_exchange, url, "GET", "/v1/peer", b"", {})).get("public_key", ""))
+        first = await asyncio.to_thread(_exchange, Address(url), "GET", "/v1/peer", b"", {})
+        theirs_key = str(first.get("public_key", ""))
         mine = self._introduction()
         asked = {**mine, "proof": _proof(plain, "ask", mine, theirs_key)}
         body = json.dumps(asked).encode()
-        back = await asyncio.to_thread(_exchange, url, "POST", "/v1/peer/pairings", body, {})
+        back = await asyncio.to_thread(_exchange, Address(url), "POST", "/v1/peer/pairings", body, {})
         theirs = {**_introduced(back), "url": url}
         expected = _proof(plain, "answer", _introduced(back), mine["public_key"])
         if theirs["public_key"] != theirs_key or not hmac.compare_digest(str(back.get("proof", "")), expected):
@@ -136,7 +141,7 @@ class PeerStore:
         return {"uuid": self._me.uuid, "name": self._me.name, "public_key": self._me.key.public.raw.hex()}
 
     def _introduction(self) -> JsonDict:
-        return {**self.introduce(), "url": self.url}
+        return {**self.introduce(), "url": self.url, "authority": self._me.authority}
 
     async def _keep(self, tenant: str, theirs: JsonDict) -> Peer:
         if theirs["uuid"] == self._me.uuid:
@@ -184,7 +189,7 @@ class PeerStore:
                 number = self._next_number(peer.uuid)
                 signature = self._me.key.sign(signed_bytes(method, path, number, body, peer.uuid))
                 headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex()}
-                return _exchange(peer.url, method, path, body, headers)
+                return _exchange(Address(peer.url, peer.authority), method, path, body, headers)
 
         return send
 
@@ -229,24 +234,47 @@ def _message(method: str, path: str, number: int, digest: str, receiver: str) ->
 
 def _proof(code: str, role: str, who: JsonDict, other_key: str) -> str:
     """Shows that `who` knows the code; bound to both keys, so that nobody in between can put in their own."""
-    facts = json.dumps([role, who["uuid"], who["public_key"], other_key])
+    facts = json.dumps([role, who["uuid"], who["public_key"], who["authority"], other_key])
     return hmac.new(f"voiced pairing {code}".encode(), facts.encode(), hashlib.sha256).hexdigest()
 
 
 def _introduced(document: JsonDict) -> JsonDict:
     theirs = {key: clean_name(str(document.get(key, "")))[:200] for key in ("uuid", "name", "url", "public_key")}
+    theirs["authority"] = str(document.get("authority", ""))[:MOST_PEM]
     if len(_unhex(theirs["public_key"])) != 32 or not theirs["uuid"]:
         raise Forbidden("pairing_refused")
     return theirs
 
 
-def _exchange(url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> JsonDict:
+@dataclass(frozen=True)
+class Address:
+    """Where a box answers, and whose certificates are believed there; nobody's yet while two boxes are pairing: then
+    the code proves who answers.
+    """
+
+    url: str
+    authority: str = ""
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection that is not open yet. Raises InvalidInput("peer_url_invalid"), ssl.SSLError."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput("peer_url_invalid", url=self.url[:200])
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.authority:
+            context.load_verify_locations(cadata=self.authority)
+        else:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=TIMEOUT_S, context=context)
+
+
+def _exchange(address: Address, method: str, path: str, body: bytes, headers: dict[str, str]) -> JsonDict:
     """One exchange with another box. Raises Unavailable("peer_unreachable"), or what the box says."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise InvalidInput("peer_url_invalid", url=url[:200])
+    url = address.url
     try:
-        with closing(http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)) as connection:
+        with closing(address.connect()) as connection:
             kind = {"Content-Type": "application/json"} if method == "POST" else {}
             connection.request(method, path, body or None, {"Connection": "close", **kind, **headers})
             answer = connection.getresponse()
@@ -275,4 +303,12 @@ def _find(db: sqlite3.Connection, tenant: str, uuid: str) -> Peer:
 
 
 def _peer(row: sqlite3.Row) -> Peer:
-    return Peer(row["tenant"], row["uuid"], row["name"], row["url"], row["public_key"], row["paired_at"])
+    return Peer(
+        tenant=row["tenant"],
+        uuid=row["uuid"],
+        name=row["name"],
+        url=row["url"],
+        public_key=row["public_key"],
+        authority=row["authority"],
+        paired_at=row["paired_at"],
+    )

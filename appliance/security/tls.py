@@ -54,6 +54,11 @@ class ServerCertificate:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
 
     @property
+    def authority(self) -> str:
+        """PEM of the certificate that clients check ours with."""
+        return self._authority.public_bytes(Encoding.PEM).decode()
+
+    @property
     def fingerprint(self) -> str:
         return fingerprint_of(self._authority.public_bytes(Encoding.PEM))
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 
 import aiohttp
 import pytest
+from aiohttp import web
+from open_pair import opened
 
-from appliance.errors import Forbidden
+from appliance.doors.http.app import make_app
+from appliance.errors import Forbidden, Unavailable
+from appliance.publishing import peers
 from appliance.publishing.peers import NUMBER, PEER, SIGNATURE, signed_bytes
+from appliance.security.tls import ServerCertificate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -60,7 +67,7 @@ async def test_a_publication_reaches_the_other_box_and_nothing_is_sent_twice(pai
 
 async def test_a_cut_cable_is_waited_for_and_goes_on_where_it_broke_off(pair, monkeypatch):
     first, _, paired = pair
-    from appliance.publishing import peer_channel, peers
+    from appliance.publishing import peer_channel
 
     monkeypatch.setattr(peer_channel, "CHUNK_BYTES", 2048)
     monkeypatch.setattr(peer_channel, "RETRY_S", 0.05)
@@ -69,13 +76,13 @@ async def test_a_cut_cable_is_waited_for_and_goes_on_where_it_broke_off(pair, mo
     await first.save("cable", {"a": "A line long enough to be sent in several pieces over the wire."})
     true_exchange, calls = peers._exchange, {"puts": 0, "cut": 0}
 
-    def cut(url, method, path, body, headers):
+    def cut(address, method, path, body, headers):
         if method == "PUT":
             calls["puts"] += 1
             if 3 <= calls["puts"] < 8:
                 calls["cut"] += 1
-                raise peers.Unavailable("peer_unreachable", url=url, reason="the cable is out")
-        return true_exchange(url, method, path, body, headers)
+                raise peers.Unavailable("peer_unreachable", url=address.url, reason="the cable is out")
+        return true_exchange(address, method, path, body, headers)
 
     monkeypatch.setattr(peers, "_exchange", cut)
     published = await first.publish("cable")
@@ -156,3 +163,32 @@ def _count_parts(box) -> dict[str, int]:
 
     box.office.offers.put = counting
     return counts
+
+
+async def test_boxes_that_speak_tls_believe_only_each_others_authority(tmp_path):
+    """Over a wildcard address the LAN is spoken to with TLS; the one that was paired with is recognised by it."""
+
+    pems = [ServerCertificate(tmp_path / str(number) / "keys", f"Box {number}").authority for number in (1, 2)]
+    async with opened(tmp_path / "1" / "state") as first, opened(tmp_path / "2" / "state") as second:
+        for box, pem in zip((first, second), pems, strict=True):
+            object.__setattr__(box.office.peers._me, "authority", pem)
+        object.__setattr__(second.office.peers._me, "uuid", "5e1f0c2a-0000-4000-8000-000000000002")
+        keys = ServerCertificate(tmp_path / "2" / "keys", "Box 2")
+        keys.cover(["127.0.0.1"])
+        runner = web.AppRunner(make_app(second.box.services))
+        await runner.setup()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            site = web.SockSite(runner, listener, ssl_context=keys.context)
+            await site.start()
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            code = (await second("POST", "/v1/peers/invitations", 201))["code"]
+            paired = await first("POST", "/v1/peers", 201, json={"url": url, "code": code})
+            links = await first.office.peers.links("main")
+            body = json.dumps({"script": "x", "title": "", "publication": 1, "lines": []}).encode()
+            send = links[paired["id"]].send
+            answer = await asyncio.to_thread(send, "POST", "/v1/peer/offers", body)
+            assert answer["missing"] == []
+            wrong = peers.Address(url, pems[0])  # another box's authority
+            with pytest.raises(Unavailable, match="peer_unreachable"):
+                await asyncio.to_thread(peers._exchange, wrong, "GET", "/v1/peer", b"", {})
+            await runner.cleanup()

@@ -199,6 +199,7 @@ class IntroductionAsked(Asked):
     name: str = Field(max_length=200)
     url: str = Field(max_length=300)
     public_key: str = Field(max_length=64)
+    authority: str = Field("", max_length=10_000)
     proof: str = Field(max_length=64)
 
 
