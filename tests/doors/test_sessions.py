@@ -99,3 +99,14 @@ async def test_what_a_session_cannot_be_is_refused(box):
     session = await call(box, "POST", "/v1/recording-sessions", 201, json={"speaker": "A", "language": "mixed"})
     unknown = await clip(box, session, read_aloud(0, 7), "x", 422, prompt="zh-1.99")
     assert unknown["code"] == "prompt_unknown"
+
+
+async def test_words_that_are_given_and_not_heard_are_doubted_but_kept(box):
+    (box.services.settings.state_dir / "cache" / "heard.txt").write_text("It was the best of times", encoding="utf-8")
+    for words, doubts in (("今天天气真好，我们去公园。", ["transcript_doubtful"]), ("It was the best of times.", [])):
+        form = aiohttp.FormData()
+        form.add_field("transcript", words)
+        form.add_field("file", read_aloud(0, 7), filename="clip.wav", content_type="audio/wav")
+        row = await call(box, "POST", "/v1/recordings", 201, data=form)
+        assert row["accepted"] and row["transcript"] == words
+        assert [warning["code"] for warning in row["report"]["warnings"] if "doubt" in warning["code"]] == doubts

@@ -7,13 +7,13 @@ A recording that does not pass is answered 422 with every reason and is not kept
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from appliance.contracts import QualityReport
+from appliance.contracts import QualityReport, Reason
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
@@ -53,7 +53,7 @@ async def add_recording(request: web.Request) -> web.Response:
     """`POST /v1/recordings`: multipart with a part `file`, or the bare bytes."""
     services, tenant = services_of(request), principal_of(request).tenant
     async with receive_upload(request, RecordingQuery) as upload:
-        report = await services.pool.check(upload.path)
+        report = await _check(services, upload)
         if not report.accepted and not upload.asked.keep:
             raise _refusal(report)
         label = await _label(services, upload) if report.accepted else Label(upload.asked.transcript)
@@ -62,6 +62,17 @@ async def add_recording(request: web.Request) -> web.Response:
         raise _refusal(report, recording=recording.id)
     location = {"Location": f"/v1/recordings/{recording.id}"}
     return answer_json(show(recording, language_of(request)), status=201, headers=location)
+
+
+async def _check(services: Services, upload: Upload[RecordingQuery]) -> QualityReport:
+    """The verdict; words that were given are held against what is heard, and may be right all the same."""
+    words = upload.asked.transcript.strip()
+    if not words or not upload.asked.label:
+        return await services.pool.check(upload.path)
+    report, _ = await services.pool.judge(upload.path, words, upload.asked.language, ())
+    reasons = tuple(reason for reason in report.reasons if reason.code != "wrong_words")
+    doubts = [Reason("transcript_doubtful", one.measured) for one in report.reasons if one.code == "wrong_words"]
+    return replace(report, accepted=not reasons, reasons=reasons, warnings=(*report.warnings, *doubts))
 
 
 async def add_long(request: web.Request) -> web.Response:
