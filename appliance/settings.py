@@ -108,6 +108,7 @@ class CloneSettings(Slice):
     max_repeated: int = Field(2, ge=0)  # examination: words said twice
     min_likeness_gain: float = 1.0  # log-likelihood ratio that the clone must gain over the voice it grew from
     promote_on_pass: bool = True
+    promoted_by_person: tuple[str, ...] = ()  # tenants for whom a person promotes, whatever `promote_on_pass` says
     socket: Path | None = None  # UNIX socket where a service manager starts trainers in a unit of their own
 
 

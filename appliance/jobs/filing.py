@@ -9,6 +9,7 @@ from appliance import __version__
 from appliance.contracts import JsonDict
 from appliance.errors import NotFound
 from appliance.jobs.records import Job
+from appliance.settings import CloneSettings
 from appliance.voices.blobs import BlobStore
 from appliance.voices.records import NewVersion, NewVoice, VoiceVersion
 from appliance.voices.registry import VoiceRegistry
@@ -17,16 +18,17 @@ from appliance.voices.registry import VoiceRegistry
 class Filing:
     """Files results. Doing it twice for one job gives one version."""
 
-    def __init__(self, registry: VoiceRegistry, blobs: BlobStore, *, promotes_on_pass: bool) -> None:
+    def __init__(self, registry: VoiceRegistry, blobs: BlobStore, limits: CloneSettings) -> None:
         self._registry = registry
         self._blobs = blobs
-        self._promotes_on_pass = promotes_on_pass
+        self._limits = limits
 
     async def file(self, job: Job, outcome: JsonDict) -> JsonDict:
         """The result of the job: voice, version, whether it speaks now, and the examination. Raises StorageFull."""
         version = await self._filed_before(job) or await self._file_version(job, outcome)
         exam = version.metrics["exam"]
-        is_promoted = bool(exam["passed"]) and self._promotes_on_pass
+        is_automatic = self._limits.promote_on_pass and job.tenant not in self._limits.promoted_by_person
+        is_promoted = bool(exam["passed"]) and is_automatic
         if is_promoted:
             await self._registry.promote(
                 job.tenant, version.voice, version.number, reason=f"passed its examination ({job.id})"

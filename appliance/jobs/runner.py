@@ -80,7 +80,7 @@ class JobRunner:
         self._queue = JobQueue(db)
         self._state = StateDir(settings.state_dir)
         self.models = ModelStore(db, blobs)
-        filing = Filing(registry, blobs, promotes_on_pass=settings.clone.promote_on_pass)
+        filing = Filing(registry, blobs, settings.clone)
         rooms = CloneRooms(registry, recordings, ConsentStore(db, append_entry), DatasetStore(db), filing)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)

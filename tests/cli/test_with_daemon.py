@@ -9,6 +9,7 @@ import wave
 from pathlib import Path
 
 import pytest
+import soundfile
 
 DROP_INS = Path(__file__).parents[1] / "drop_ins"
 READER = Path(__file__).parents[2] / "appliance/data/demo/two_cities.flac"
@@ -217,3 +218,33 @@ def test_a_word_is_read_the_way_it_was_said(box):
     assert box("lexicon", "remove", "VOICED", "--language", "en").code == 0
     assert "[lexicon_entry_not_found]" in box("lexicon", "remove", "voiced", "--language", "en").err
     assert box("lexicon", "remove", "重庆", "--language", "zh").code == 0
+
+
+def test_whoever_reads_something_else_is_asked_to_read_again_and_the_session_waits(box, tmp_path):
+    """With the real recogniser: a novel is no line of the sheet."""
+    samples, rate = soundfile.read(READER, dtype="float32")
+    soundfile.write(tmp_path / "novel.wav", samples[: 7 * rate], rate)
+    words = ("recordings", "session", "--speaker", "R", "--language", "en", "--files", str(tmp_path / "novel.wav"))
+    told = box(*words)
+    assert told.code == 1 and "best of times" in told.err and "Please read again, because" in told.err
+    begun = box(*words, "--json")
+    session = begun.document
+    assert begun.code == 1 and session["recordings"] == [] and session["next"]["id"] == "en-1.01"
+    again = box("recordings", "session", session["id"], "--files", str(tmp_path / "novel.wav"), "--lang", "zh")
+    assert again.code == 1 and "请重新朗读，因为" in again.err
+    node = box("voices", "lineage", session["id"], "--kind", "session", "--json").document
+    assert node["made_into"] == [] and node["facts"]["speaker"] == "R"
+    missing = box("datasets", "show", "ds_0", "--lang", "zh")
+    assert missing.code == 1 and "[dataset_not_found]" in missing.err
+
+
+def test_versions_are_compared_and_their_changelog_is_shown(box, tmp_path):
+    words = ("voices", "compare", "sine-220", "sine-440", "--text", "hello", "--out", str(tmp_path), "--json")
+    answer = box(*words).document
+    for side in ("first", "second"):
+        with wave.open(answer[side]["file"]) as sound:
+            assert sound.getnframes() > 0
+    assert "came with the engine" in box("voices", "changelog", "sine-220").out
+    refused = box("voices", "rollback", "sine-220", "--json")
+    assert refused.code == 1 and refused.document["error"]["code"] == "nothing_to_roll_back"
+    assert box("voices", "examination", "sine-220@1", "--json").document["error"]["code"] == "version_not_examined"

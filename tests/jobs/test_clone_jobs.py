@@ -83,6 +83,16 @@ async def test_a_version_knows_what_it_was_made_of_and_shows_what_was_heard(box:
     assert (summary["clone"]["dropped_share"], summary["clone"]["repeated"]) == (0, 0)
 
 
+async def test_a_tenant_that_says_so_has_a_person_promote(tmp_path: Any, open_with: Any) -> None:
+    async with open_with(tmp_path, promoted_by_person=("main",)) as careful:
+        ended = await careful.finished(await careful.submit("hello", steps=3))
+        assert (ended.result["passed"], ended.result["promoted"]) == (True, False)
+        assert (await careful.registry.get_voice("main", "anna")).current is None
+        await careful.registry.promote("main", "anna", 1, actor="person:li")
+        move = (await careful.registry.alias_moves("main", "anna"))[-1]
+        assert (move.actor, move.to_number) == ("person:li", 1)
+
+
 async def test_of_many_clips_some_are_held_out_and_only_the_examination_hears_them(box: Any) -> None:
     clips = [await box.record(f"Sentence number {n}.", seconds=4.0, hz=205.0 + n) for n in range(7)]
     await box.consents.record("main", NewConsent("Anna", "anna"))
