@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from appliance.engine.embedded.weights import load_network
 from appliance.errors import InvalidInput
 
 MOST_SPEECH_S = 120.0  # more of the target is not read; a minute says it all
+EARLIER = "earlier.safetensors"
 PREPARATION = 0.12  # share of the whole task
 
 Report = Callable[[Progress], None]
@@ -126,10 +127,25 @@ def _run_fit(fit: Fit, lessons: Lessons, task: AdaptTask, fingerprint: str, repo
         parts = fit.step(lessons.lessons, lessons.target, task.seed)
         left = fit.settings.steps - fit.done
         pace = (time.monotonic() - started) / (fit.done - first)
+        if fit.done == _set_aside_at(fit.settings):
+            _write_adaptation(task.work_dir / EARLIER, fit.average)
         if fit.done % fit.settings.checkpoint_every == 0 or not left:
             fit.save(path, fingerprint)
         fraction = PREPARATION + (0.97 - PREPARATION) * fit.done / fit.settings.steps
         report(Progress("fit", fraction, round(left * pace, 1), {**parts, "step": fit.done}))
+
+
+def _set_aside_at(settings: FitSettings) -> int:
+    """The step whose state goes to the examination beside the last one: it may have learned less and speak better."""
+    return round(settings.steps * settings.earlier_share)
+
+
+def _write_adaptation(path: Path, parameters: Mapping[str, torch.Tensor]) -> None:
+    from safetensors.torch import save
+
+    partial = path.with_suffix(".part")
+    partial.write_bytes(save({name: value.detach().reshape(-1).contiguous() for name, value in parameters.items()}))
+    partial.replace(path)
 
 
 def _measure(fit: Fit, lessons: Lessons, count: int = 4) -> JsonDict:
@@ -143,16 +159,17 @@ def _measure(fit: Fit, lessons: Lessons, count: int = 4) -> JsonDict:
 
 
 def _write_outcome(fit: Fit, lessons: Lessons, work_dir: Path, metrics: JsonDict) -> AdaptedVoice:
-    from safetensors.torch import save
-
     pack = work_dir / "pack.npy"
     np.save(pack, assets.read_packs()[lessons.base], allow_pickle=False)
     adaptation = work_dir / "adaptation.safetensors"
-    tensors = {name: value.detach().reshape(-1).contiguous() for name, value in fit.parameters.items()}
-    adaptation.write_bytes(save(tensors))
+    _write_adaptation(adaptation, fit.parameters)
     settings = {"pack": lessons.base, "f0": asdict(lessons.warp)}
-    files, weights = {"pack": pack, "adaptation": adaptation}, {"kokoro": assets.MODEL_SHA256}
-    return AdaptedVoice(files, settings, metrics, lessons.base, weights)
+    weights, earlier = {"kokoro": assets.MODEL_SHA256}, work_dir / EARLIER
+    states: tuple[AdaptedVoice, ...] = ()
+    if earlier.is_file():
+        files, steps = {"pack": pack, "adaptation": earlier}, {"steps": _set_aside_at(fit.settings)}
+        states = (AdaptedVoice(files, settings, steps, lessons.base, weights),)
+    return AdaptedVoice({"pack": pack, "adaptation": adaptation}, settings, metrics, lessons.base, weights, states)
 
 
 def _fingerprint(task: AdaptTask, settings: FitSettings) -> str:

@@ -53,6 +53,7 @@ class FitSettings:
     warm_up: int = 5  # steps
     averaging: float = 0.9  # of the weights over the last steps
     checkpoint_every: int = 15  # steps
+    earlier_share: float = 0.6  # of the steps, after which a state is set aside for the examination; 0: none
     precision: str = "auto"  # "float32" | "bfloat16" | "auto": the latter where the processor has it
 
 

@@ -45,6 +45,7 @@ task = AdaptTask((Clip("rec_1", Path(clip), "", "en"),), Path(folder), seed=5, o
 voice = adapt(task, EngineHost({}, {"en": Spelling()}, Path(folder)), tell)
 files = {role: str(path) for role, path in voice.files.items()}
 row = {"files": files, "settings": voice.settings, "metrics": voice.metrics, "base": voice.base}
+row["earlier"] = [str(state.files["adaptation"]) for state in voice.earlier]
 print(json.dumps(row), flush=True)
 """
 
@@ -87,6 +88,8 @@ def test_the_outcome_is_a_voice_that_the_engine_reads(unbroken: tuple[dict, list
     sizes = {name: len(value) for name, value in state.items() if name != "style"}
     read = read_voice(VoiceAssets("clone", "embedded", files, voice["settings"]), sizes)
     assert len(read.biases) == 58
+    earlier = safetensors_of(Path(voice["earlier"][0]))  # the examination has two states to choose from
+    assert earlier.keys() == state.keys() and not np.array_equal(earlier["style"], state["style"])
     assert read.timbre is not None and not np.array_equal(read.timbre, read.pack[60, :128])
     assert read.warp is not None and 110 < read.warp.target_median_hz < 135
 
@@ -115,9 +118,10 @@ def test_a_killed_clone_goes_on_and_ends_bit_equal(
     assert (tmp_path / "fit.safetensors").is_file() and not (tmp_path / "adaptation.safetensors").exists()
     voice, reports = finish(start(clip, tmp_path))
     assert sum(stage == "fit" for stage, _, _ in reports) < OPTIONS["steps"]
-    whole, resumed = (safetensors_of(Path(outcome["files"]["adaptation"])) for outcome in (unbroken[0], voice))
-    assert whole.keys() == resumed.keys()
-    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    for path_of in (lambda outcome: outcome["files"]["adaptation"], lambda outcome: outcome["earlier"][0]):
+        whole, resumed = (safetensors_of(Path(path_of(outcome))) for outcome in (unbroken[0], voice))
+        assert whole.keys() == resumed.keys()
+        assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
     assert voice["settings"] == unbroken[0]["settings"]
 
 
