@@ -9,9 +9,10 @@ from appliance.collecting.surveys import Surveyor
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, as_json
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.collecting_schemas import DatasetAsked, DatasetsTold, DatasetTold
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import DatasetAsked, DatasetsTold, DatasetTold, PageQuery
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
 from appliance.jobs.dataset import plan_dataset
 from appliance.voices.datasets import DatasetStore

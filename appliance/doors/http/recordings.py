@@ -17,12 +17,12 @@ from appliance.contracts import QualityReport, Reason
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.collecting_schemas import LongQuery
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
 from appliance.doors.http.schemas import (
     JobTold,
-    LongQuery,
     PageQuery,
     RecordingQuery,
     RecordingsTold,

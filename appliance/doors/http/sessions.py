@@ -9,12 +9,8 @@ from appliance.collecting.reading import Clip, ReadingRoom
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, as_json
 from appliance.doors.http.bodies import read_query, read_record
-from appliance.doors.http.middleware import language_of
-from appliance.doors.http.recordings import UPLOADS, show
-from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import (
+from appliance.doors.http.collecting_schemas import (
     ClipQuery,
-    PageQuery,
     PromptQuery,
     PromptsTold,
     RecordingSessionAsked,
@@ -22,6 +18,10 @@ from appliance.doors.http.schemas import (
     RecordingSessionTold,
     SessionClipTold,
 )
+from appliance.doors.http.middleware import language_of
+from appliance.doors.http.recordings import UPLOADS, show
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
 from appliance.voices.sessions import SessionStore
