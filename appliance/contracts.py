@@ -239,6 +239,8 @@ class AdaptTask:
     work_dir: Path
     seed: int = 0
     options: JsonDict = field(default_factory=dict)  # engine's own knobs, e.g. {"steps": 75}
+    base: Mapping[str, Path] = field(default_factory=dict)  # role -> file of imported models to start from, if any
+    samples_dir: Path | None = None  # for sounds of the voice as it learns, named STAGE-STEP.wav
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from appliance.contracts import (
+    AdaptedVoice,
+    AdaptTask,
     Audio,
     AudioChunk,
     Engine,
     EngineHost,
     JsonDict,
     Probe,
+    Progress,
     SpeakTask,
     StarterVoice,
     VoiceAssets,
@@ -129,6 +132,20 @@ class GptSovitsEngine(Engine):
             for samples, is_last in speaker.speak(piece, noise):
                 timings = clock.milliseconds() if is_last and number == len(pieces) else {}
                 yield AudioChunk(Audio(samples, SAMPLE_RATE), timings)
+
+    def can_adapt(self) -> Probe:
+        """Whether PyTorch is here; the weights to start from come with the task."""
+        return self.probe()
+
+    def adapt(self, task: AdaptTask, host: EngineHost, report: Callable[[Progress], None]) -> AdaptedVoice:
+        """Fine-tune; see `appliance.engine.gpt_sovits.adapt`."""
+        able = self.can_adapt()
+        if not able.usable:
+            raise Unavailable("cloning_unavailable", reason=able.reason)
+        from appliance.engine.gpt_sovits.adapt import adapt
+
+        adapted: AdaptedVoice = adapt(task, host, report)
+        return adapted
 
     def close(self) -> None:
         with self._turn:

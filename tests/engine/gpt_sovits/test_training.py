@@ -235,8 +235,9 @@ class TestPlans:
     def test_one_minute(self) -> None:
         plan = plans.plan_training(1.0, 12)
         assert (plan.sound.batch, plan.tokens.batch) == (2, 2)
-        assert plan.sound.rhythm.updates == 8 * 96 // 2
-        assert plan.tokens.rhythm.updates == 15 * 96 // 8
+        assert plan.sound.rhythm.updates == 8 * 96 // 2 // 4
+        assert plan.tokens.rhythm.updates == 15 * 96 // 8 // 4
+        assert plans.plan_training(1.0, 12, is_gpu=True).sound.rhythm.updates == 8 * 96 // 8
 
     @pytest.mark.parametrize("is_gpu", [False, True])
     def test_more_speech_is_never_trained_less(self, is_gpu: bool) -> None:
@@ -283,11 +284,12 @@ class TestClips:
         assert path.name in caught.value.message("zh")
 
     @pytest.mark.parametrize(
-        ("seconds", "phones", "is_usable"), [(1.0, 10, True), (0.5, 5, False), (1.0, 2, False), (1.0, 26, False)]
+        ("seconds", "phones", "fault"),
+        [(1.0, 10, ""), (0.5, 5, "clip_length"), (1.0, 2, "clip_pace"), (1.0, 26, "clip_pace")],
     )
-    def test_filters(self, tmp_path: Path, seconds: float, phones: int, is_usable: bool) -> None:
+    def test_filters(self, tmp_path: Path, seconds: float, phones: int, fault: str) -> None:
         clips.write_clip(tmp_path / "a", {**features(1, seconds), "phones": torch.ones(phones, dtype=torch.long)})
-        assert clips.is_usable(tmp_path / "a") == is_usable
+        assert clips.fault_of(tmp_path / "a") == fault
 
     def test_held_out(self, paths: list[Path]) -> None:
         taught, held = clips.hold_out(paths, 0.1, generator_of(1, 0, "order"))

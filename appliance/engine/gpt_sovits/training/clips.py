@@ -30,8 +30,10 @@ WHOLE_NUMBERS = ("phones", "tokens")
 
 
 def write_clip(path: Path, features: Mapping[str, Tensor]) -> None:
-    """`features` by the names above."""
-    save_file({name: tensor.contiguous() for name, tensor in features.items()}, path)
+    """`features` by the names above; the file is there whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    save_file({name: tensor.contiguous() for name, tensor in features.items()}, partial)
+    partial.replace(path)
 
 
 def read_features(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
@@ -49,13 +51,16 @@ def read_features(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def is_usable(path: Path) -> bool:
-    """Upstream's filters: 0.6 to 54 s, and between 3 and 25 phones a second (else text and sound do not belong)."""
+def fault_of(path: Path) -> str:
+    """Why a clip is not trained on, empty where it is. Upstream's filters: "clip_length" outside 0.6 to 54 s, and
+    "clip_pace" outside 3 to 25 phones a second (text and sound do not belong together).
+    """
     features = read_features(path, ("phones", "waveform"))
     seconds = features["waveform"].numel() / SAMPLE_RATE
     if not LEAST_S < seconds < MOST_S:
-        return False
-    return LEAST_PHONES_PER_S <= features["phones"].numel() / seconds <= MOST_PHONES_PER_S
+        return "clip_length"
+    has_pace = LEAST_PHONES_PER_S <= features["phones"].numel() / seconds <= MOST_PHONES_PER_S
+    return "" if has_pace else "clip_pace"
 
 
 def hold_out(paths: Sequence[Path], share: float, generator: torch.Generator) -> tuple[list[Path], list[Path]]:

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from appliance.engine.gpt_sovits.discriminator import Discriminator
 from appliance.engine.gpt_sovits.sovits import Lesson, Synthesizer
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic
 from appliance.engine.gpt_sovits.training.clips import read_prompt, read_sound_lesson
 from appliance.engine.gpt_sovits.training.draws import drawing_from, generator_of
+from appliance.engine.gpt_sovits.training.low_rank import add_low_rank, merged
 from appliance.engine.gpt_sovits.training.optimisers import ScaledAdam, adamw_of_generator, adamw_of_judges
 from appliance.engine.gpt_sovits.training.plans import SoundPlan, TokenPlan
 from appliance.engine.gpt_sovits.training.sound_steps import (
@@ -39,15 +41,19 @@ class TokenCourse:
     ) -> None:
         self.network, self.plan, self.seed = network.requires_grad_(True), plan, seed
         self.device = network.bert_proj.weight.device
-        self.items = [read_prompt(path) for path in clips]
-        self.held_out = [read_prompt(path) for path in held_out]
-        self.optimiser = ScaledAdam(network.parameters(), plan.optimiser)
+        self.clips, self.held_out = list(clips), list(held_out)
+        self.optimiser = self._make_optimiser()
+
+    def _make_optimiser(self) -> Optimizer:
+        if not self.plan.rank:
+            return ScaledAdam(self.network.parameters(), self.plan.optimiser)
+        return AdamW(add_low_rank(self.network, self.plan.rank, self.seed), lr=self.plan.low_rank_rate)
 
     def take(self, update: int) -> Measures:
         """Update number `update`, from 0; mean cross-entropy per row in nats, and accuracy 0..1."""
         lessons = [self._lesson(update * self.plan.accumulation + i) for i in range(self.plan.accumulation)]
         with drawing_from(self.seed, update):
-            found = take_token_step(self.network, self.optimiser, lessons, self.plan.dropout)
+            found = take_token_step(self.network, self.optimiser, lessons, self.plan.dropout, self.plan.precision)
         rows = sum(losses.rows for losses in found)
         return {
             "cross_entropy": sum(float(losses.cross_entropy) for losses in found) / rows,
@@ -56,7 +62,7 @@ class TokenCourse:
         }
 
     def _lesson(self, number: int) -> TokenLesson:
-        items = [self.items[i] for i in _drawn(len(self.items), self.plan.batch, number, self.seed)]
+        items = [read_prompt(self.clips[i]) for i in _drawn(len(self.clips), self.plan.batch, number, self.seed)]
         rejected: list[Tensor] | None = None
         if self.plan.is_preferring:
             generator = generator_of(self.seed, number, "spoil")
@@ -68,11 +74,14 @@ class TokenCourse:
         """Nats per row of the held-out clips, without dropout; None where there are none."""
         if not self.held_out:
             return None
-        found = [token_losses(self.network, self._alone(item)) for item in self.held_out]
+        found = [token_losses(self.network, self._alone(read_prompt(path))) for path in self.held_out]
         return sum(float(losses.cross_entropy) for losses in found) / sum(losses.rows for losses in found)
 
     def _alone(self, item: TextPrompt) -> TokenLesson:
         return TokenLesson.of_items([item]).to(self.device)
+
+    def weights(self) -> dict[str, Tensor]:
+        return merged(self.network)
 
     def state(self) -> dict[str, Any]:
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
@@ -106,7 +115,7 @@ class SoundCourse:
         """With the optimisers that `plan` says."""
         network, judges = networks
         optimisers = adamw_of_generator(network, plan.rates), adamw_of_judges(judges, plan.rates)
-        return cls(SoundLearners(network, judges, *optimisers), clips, held_out, plan, seed)
+        return cls(SoundLearners(network, judges, *optimisers, plan.precision), clips, held_out, plan, seed)
 
     def take(self, update: int) -> Measures:
         self._set_rates(update)
@@ -130,7 +139,7 @@ class SoundCourse:
         if not self.held_out:
             return None
         total = 0.0
-        with _without_dropout(self.learners.network):
+        with without_dropout(self.learners.network):
             for number, path in enumerate(self.held_out):
                 batch = self._batch([path])
                 made = make_slices(self.learners.network, batch, self._draws(batch, 2**31 + number))
@@ -155,6 +164,9 @@ class SoundCourse:
         noise = torch.randn(shape, generator=generator_of(self.seed, number, "noise"))
         uniform = torch.rand(count, generator=generator_of(self.seed, number, "slice"))
         return Draws.of(noise.to(self.device), uniform.to(self.device), batch.lesson.frames)
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.learners.network.state_dict()
 
     def state(self) -> dict[str, Any]:
         parts = self.learners
@@ -181,7 +193,7 @@ def _drawn(count: int, batch: int, number: int, seed: int) -> list[int]:
 
 
 @contextmanager
-def _without_dropout(network: nn.Module) -> Iterator[None]:
+def without_dropout(network: nn.Module) -> Iterator[None]:
     was_training = network.training
     network.eval()
     try:

@@ -4,8 +4,8 @@ The amounts are upstream's habit, not a finding of ours: it repeats a small set 
 clips, hears that 8 times with s2 and 15 times with s1. Held-out clips end the training earlier where it stops helping.
 
 Seconds per update at the official size, clips of 5 s, float32: on an H100 0.27 (s1, 12 clips an update) and 0.31 (s2, 8
-clips); on one thread of a busy two-core box 22 (s1, 8 clips) and 24 (s2, 2 clips). Without a GPU the whole plan takes
-hours, so callers there shorten the rhythms.
+clips); on one thread of a busy two-core box 22 (s1, 8 clips) and 24 (s2, 2 clips). Without a GPU the whole habit would
+take hours, so a quarter of it is planned there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ CLIPS_OF_AN_EPOCH = 100
 SOUND_EPOCHS, TOKEN_EPOCHS = 8, 15
 FEW_MINUTES, MANY_MINUTES = 10.0, 60.0  # between them the epochs sink to a half
 TOKEN_ACCUMULATION = 4
+SHARE_WITHOUT_GPU = 0.25
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class TokenPlan:
     accumulation: int = TOKEN_ACCUMULATION  # passes per update; their gradients are added
     optimiser: ScaledAdamSettings = field(default_factory=ScaledAdamSettings)
     dropout: float = DROPOUT
+    precision: str = "float32"
+    rank: int = 0  # of low-rank additions that learn instead of the weights themselves; 0 = the weights learn
+    low_rank_rate: float = 1e-3  # of AdamW, which moves the additions
     is_preferring: bool = False  # also learn to prefer the truth to a spoilt answer: twice the time and memory
 
 
@@ -57,6 +61,7 @@ class SoundPlan:
     rates: SoundRates = field(default_factory=SoundRates)
     decay: float = 0.999875  # of all rates, per epoch
     epoch: int = CLIPS_OF_AN_EPOCH  # clips
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,12 @@ def plan_training(minutes: float, clips: int, *, is_gpu: bool = False, seed: int
     share = _share_of_epochs(minutes)
     sound_batch = min(clips, 8 if is_gpu else 2)
     token_batch = max(1, min(8 if is_gpu else 2, clips // 4))
+    share *= 1.0 if is_gpu else SHARE_WITHOUT_GPU
     sound = math.ceil(SOUND_EPOCHS * share * epoch / sound_batch)
     tokens = math.ceil(TOKEN_EPOCHS * share * epoch / (token_batch * TOKEN_ACCUMULATION))
     return TrainingPlan(
-        tokens=TokenPlan(_rhythm_of(tokens), token_batch),
-        sound=SoundPlan(_rhythm_of(sound), sound_batch, epoch=epoch),
+        tokens=TokenPlan(rhythm_of(tokens), token_batch),
+        sound=SoundPlan(rhythm_of(sound), sound_batch, epoch=epoch),
         seed=seed,
     )
 
@@ -90,7 +96,7 @@ def _share_of_epochs(minutes: float) -> float:
     return 1.0 - 0.5 * min(1.0, max(0.0, place))
 
 
-def _rhythm_of(updates: int) -> Rhythm:
+def rhythm_of(updates: int) -> Rhythm:
     """Twenty measurements and as many checkpoints; a quarter of the course without progress ends it."""
     every = max(1, updates // 20)
     return Rhythm(updates, save_every=every, measure_every=every, patience=5)

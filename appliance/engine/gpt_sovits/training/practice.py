@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from safetensors.torch import save
@@ -27,6 +27,7 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
 class Course(Protocol):
     def take(self, update: int) -> dict[str, float]: ...
     def measure(self) -> float | None: ...
+    def weights(self) -> dict[str, Tensor]: ...
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
 
@@ -47,6 +48,7 @@ class Report:
     standing: Standing
     updates: int  # planned
     measures: dict[str, float]  # of the last update
+    held_out: float | None = None  # what the clips that are not trained on measured after it, if they were asked
 
 
 def practise(
@@ -63,33 +65,31 @@ def practise(
         measures = course.take(standing.done)
         standing.done += 1
         is_last = standing.done >= rhythm.updates
+        held_out = None
         if is_last or standing.done % rhythm.measure_every == 0:
-            _measure(course, folder, rhythm, standing)
+            held_out = _measure(course, folder, rhythm, standing)
         standing.is_over = is_last or standing.is_over
         if standing.is_over or standing.done % rhythm.save_every == 0:
             _save(course, folder / CHECKPOINT, fingerprint, standing)
-        listen(Report(standing, rhythm.updates, measures))
+        listen(Report(standing, rhythm.updates, measures, held_out))
     return standing
 
 
-def _measure(course: Course, folder: Path, rhythm: Rhythm, standing: Standing) -> None:
+def _measure(course: Course, folder: Path, rhythm: Rhythm, standing: Standing) -> float | None:
     found = course.measure()
     if found is None or standing.best is None or found < standing.best:
         standing.best, standing.best_at, standing.waited = found, standing.done, 0
-        network: dict[str, Tensor] = course.state()["network"]
+        network = course.weights()
         replace_file(folder / BEST, save({name: tensor.contiguous().cpu() for name, tensor in network.items()}))
-        return
+        return found
     standing.waited += 1
     standing.is_over = standing.waited >= rhythm.patience
+    return found
 
 
 def _save(course: Course, path: Path, fingerprint: str, standing: Standing) -> None:
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        torch.save({"fingerprint": fingerprint, "standing": asdict(standing), "course": course.state()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _put_in_place(temporary, path)
+    content = {"fingerprint": fingerprint, "standing": asdict(standing), "course": course.state()}
+    _write_whole(path, lambda file: torch.save(content, file))
 
 
 def _resume(course: Course, path: Path, fingerprint: str) -> Standing:
@@ -108,11 +108,21 @@ def _resume(course: Course, path: Path, fingerprint: str) -> Standing:
 
 def replace_file(path: Path, data: bytes) -> None:
     """`path` is the old file or the new one, never half of one, also after a power cut."""
+    _write_whole(path, lambda file: file.write(data))
+
+
+def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Nothing is left of a file that could not be finished. Raises OSError, also where torch makes a riddle of it."""
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__
+        raise (cause if isinstance(cause, OSError) else error) from error
     _put_in_place(temporary, path)
 
 

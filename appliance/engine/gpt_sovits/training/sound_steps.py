@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from appliance.engine.gpt_sovits.discriminator import Discriminator
 from appliance.engine.gpt_sovits.sovits import Learned, Lesson, Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import MEL_V2, mel_from_spectrogram, mel_spectrogram
+from appliance.engine.gpt_sovits.training.devices import computing_in
 from appliance.engine.gpt_sovits.training.losses import (
     feature_loss,
     fooling_losses,
@@ -59,6 +60,7 @@ class SoundLearners:
     judges: Discriminator
     optimiser: Optimizer
     judges_optimiser: Optimizer
+    precision: str = "float32"  # of the generator and the judges, which cost most; see `devices.PRECISIONS`
 
 
 class Made(NamedTuple):
@@ -91,7 +93,7 @@ class SoundLosses(NamedTuple):
         return self.fooling.sum() + self.features + self.mel + self.prior
 
 
-def make_slices(network: Synthesizer, batch: SoundLesson, draws: Draws) -> Made:
+def make_slices(network: Synthesizer, batch: SoundLesson, draws: Draws, precision: str = "float32") -> Made:
     """Listen to the whole clips, voice one slice of each. Gradients reach all but the tokens' quantiser.
 
     Raises ValueError where the batch is shorter than a slice.
@@ -99,20 +101,24 @@ def make_slices(network: Synthesizer, batch: SoundLesson, draws: Draws) -> Made:
     if batch.lesson.spectrogram.shape[2] < SLICE_FRAMES:
         raise ValueError(f"a batch has at least {SLICE_FRAMES} frames")
     learned = network.learn(batch.lesson, draws.noise)
-    made = network.dec(_cut(learned.z, draws.starts, SLICE_FRAMES), learned.ge)
+    with computing_in(precision, draws.noise.device):
+        made = network.dec(_cut(learned.z, draws.starts, SLICE_FRAMES), learned.ge)
+    made = made.float()
     real = _cut(batch.waveform, draws.starts * HOP, SLICE_FRAMES * HOP)
-    made_mel = mel_spectrogram(made.float().squeeze(1))
+    made_mel = mel_spectrogram(made.squeeze(1))
     real_mel = _cut(mel_from_spectrogram(batch.lesson.spectrogram.float()), draws.starts, SLICE_FRAMES)
     return Made(learned, made, real, made_mel, real_mel)
 
 
-def judge_losses(judges: Discriminator, made: Made) -> JudgeLosses:
-    return JudgeLosses(*judging_losses(judges(made.real), judges(made.made.detach())))
+def judge_losses(judges: Discriminator, made: Made, precision: str = "float32") -> JudgeLosses:
+    with computing_in(precision, made.real.device):
+        on_real, on_made = judges(made.real), judges(made.made.detach())
+    return JudgeLosses(*judging_losses(on_real, on_made))
 
 
-def sound_losses(judges: Discriminator, made: Made) -> SoundLosses:
+def sound_losses(judges: Discriminator, made: Made, precision: str = "float32") -> SoundLosses:
     """The judges as they are now; they are not taught by these terms."""
-    with _untaught(judges):
+    with _untaught(judges), computing_in(precision, made.real.device):
         with torch.no_grad():
             on_real = judges(made.real)
         on_made = judges(made.made)
@@ -133,7 +139,7 @@ class SoundStep(NamedTuple):
 
 def take_sound_step(learners: SoundLearners, batch: SoundLesson, draws: Draws) -> SoundStep:
     """Judges first; the losses of the network are those under the judges after their step."""
-    made = make_slices(learners.network, batch, draws)
+    made = make_slices(learners.network, batch, draws, learners.precision)
     judged = teach_judges(learners, made)
     sound = teach_network(learners, made)
     return SoundStep(judged, sound)
@@ -141,7 +147,7 @@ def take_sound_step(learners: SoundLearners, batch: SoundLesson, draws: Draws) -
 
 def teach_judges(learners: SoundLearners, made: Made) -> JudgeLosses:
     learners.judges_optimiser.zero_grad(set_to_none=True)
-    losses = judge_losses(learners.judges, made)
+    losses = judge_losses(learners.judges, made, learners.precision)
     losses.total.backward()
     learners.judges_optimiser.step()
     return JudgeLosses(*(term.detach() for term in losses))
@@ -149,7 +155,7 @@ def teach_judges(learners: SoundLearners, made: Made) -> JudgeLosses:
 
 def teach_network(learners: SoundLearners, made: Made) -> SoundLosses:
     learners.optimiser.zero_grad(set_to_none=True)
-    losses = sound_losses(learners.judges, made)
+    losses = sound_losses(learners.judges, made, learners.precision)
     losses.total.backward()
     learners.optimiser.step()
     return SoundLosses(*(term.detach() for term in losses))

@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from appliance.engine.gpt_sovits.t2s import Block, TextPrompt, TextToSemantic
+from appliance.engine.gpt_sovits.training.devices import computing_in
 from appliance.engine.gpt_sovits.training.losses import Prediction, preference_loss, token_loss, top_accuracy
 
 DROPOUT = 0.1
@@ -86,26 +87,34 @@ class TokenLosses(NamedTuple):
         return TokenLosses(*terms, self.accuracy, self.rows)
 
 
-def token_losses(network: TextToSemantic, lesson: TokenLesson, dropout: float = 0.0) -> TokenLosses:
+def token_losses(
+    network: TextToSemantic, lesson: TokenLesson, dropout: float = 0.0, precision: str = "float32"
+) -> TokenLosses:
     """All terms of one batch, with gradients. `dropout` is a probability: `DROPOUT` to train, 0 to measure."""
-    said = predict(network, lesson, lesson.tokens, lesson.token_counts, dropout)
+    with computing_in(precision, lesson.phones.device):
+        said = predict(network, lesson, lesson.tokens, lesson.token_counts, dropout)
     loss = token_loss(said)
     preference = torch.zeros_like(loss)
     if lesson.rejected is not None and lesson.rejected_counts is not None:
-        worse = predict(network, lesson, lesson.rejected, lesson.rejected_counts, dropout)
+        with computing_in(precision, lesson.phones.device):
+            worse = predict(network, lesson, lesson.rejected, lesson.rejected_counts, dropout)
         preference = preference_loss(said, worse)
     accuracy = top_accuracy(said, network.config.end)
     return TokenLosses(loss + preference, loss, preference, accuracy, said.targets.numel())
 
 
 def take_token_step(
-    network: TextToSemantic, optimiser: Optimizer, lessons: Sequence[TokenLesson], dropout: float = DROPOUT
+    network: TextToSemantic,
+    optimiser: Optimizer,
+    lessons: Sequence[TokenLesson],
+    dropout: float = DROPOUT,
+    precision: str = "float32",
 ) -> list[TokenLosses]:
     """One update from the summed gradients of `lessons` (gradient accumulation); the losses are of before it."""
     optimiser.zero_grad(set_to_none=True)
     found = []
     for lesson in lessons:
-        losses = token_losses(network, lesson, dropout)
+        losses = token_losses(network, lesson, dropout, precision)
         losses.total.backward()
         found.append(losses.detached())
     optimiser.step()
