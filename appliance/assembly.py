@@ -67,7 +67,7 @@ class VoiceAssembly:
         model_helper_missing), Forbidden (consent_…, starter_voice_protected).
         """
         await self._check(tenant, new)
-        models = await self._models(tenant, new.weights)
+        models = await find_models(self._rooms.models, tenant, new.weights)
         report = await self._judge(new.reference)
         transcript, language = await self._label(new)
         reference = await asyncio.to_thread(self._rooms.blobs.put_file, new.reference)
@@ -97,22 +97,6 @@ class VoiceAssembly:
             if (await self._rooms.registry.get_voice(tenant, new.voice)).origin == "starter":
                 raise Forbidden("starter_voice_protected", voice=new.voice)
         await self._rooms.consents.require(tenant, new.voice, "clone")
-
-    async def _models(self, tenant: str, weights: Sequence[str]) -> dict[str, Model]:
-        """By kind: the two that were named, checked against each other, and the helpers they need."""
-        named = [await self._rooms.models.get(tenant, spec) for spec in weights]
-        models = {model.kind: model for model in named}
-        if len(named) != 2 or models.keys() != {"s1", "s2"}:
-            strange = next((model for model in named if model.kind not in {"s1", "s2"}), named[0] if named else None)
-            name, kind = (strange.name, strange.kind) if strange else ("–", "–")
-            raise InvalidInput("model_kind_wrong", model=name, kind=kind)
-        check_pair(models["s1"].version, models["s2"].version)
-        for kind in helpers_of(models["s2"].version):
-            helper = await self._rooms.models.newest(tenant, kind)
-            if helper is None:
-                raise NotFound("model_helper_missing", kind=kind, title=TITLES[kind])
-            models[kind] = helper
-        return models
 
     async def _judge(self, clip: Path) -> QualityReport:
         """Raises InvalidInput("reference_refused") with all reasons."""
@@ -145,3 +129,24 @@ class VoiceAssembly:
         except NotFound:
             voice = NewVoice(new.voice, new.title, languages=LANGUAGES, speaker=new.speaker)
             await self._rooms.registry.create_voice(tenant, voice)
+
+
+async def find_models(store: ModelStore, tenant: str, weights: Sequence[str]) -> dict[str, Model]:
+    """By kind: the s1 and the s2 that `weights` names, checked against each other, and the helpers they need.
+
+    Raises InvalidInput (model_kind_wrong, model_pair_wrong, model_ambiguous), NotFound (model_not_imported,
+    model_helper_missing).
+    """
+    named = [await store.get(tenant, spec) for spec in weights]
+    models = {model.kind: model for model in named}
+    if len(named) != 2 or models.keys() != {"s1", "s2"}:
+        strange = next((model for model in named if model.kind not in {"s1", "s2"}), named[0] if named else None)
+        name, kind = (strange.name, strange.kind) if strange else ("–", "–")
+        raise InvalidInput("model_kind_wrong", model=name, kind=kind)
+    check_pair(models["s1"].version, models["s2"].version)
+    for kind in helpers_of(models["s2"].version):
+        helper = await store.newest(tenant, kind)
+        if helper is None:
+            raise NotFound("model_helper_missing", kind=kind, title=TITLES[kind])
+        models[kind] = helper
+    return models

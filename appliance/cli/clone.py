@@ -62,6 +62,13 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--language", default="auto", help="zh, en, ja or auto")
     command.add_argument("--engine", default="", help="engine that clones (default: the box's)")
+    command.add_argument(
+        "--base", nargs=2, metavar=("S1", "S2"), help="imported weights to start from (gpt_sovits; default: the newest)"
+    )
+    command.add_argument(
+        "--lora", type=_positive, metavar="RANK", help="let low-rank additions to s1 learn (gpt_sovits)"
+    )
+    command.add_argument("--seed", type=_positive, help="of the training (default: 0)")
     command.add_argument("--steps", type=_positive, help="how long to train (default: clone.steps)")
     command.add_argument("--no-wait", action="store_true", help="return as soon as the job is queued")
     command.set_defaults(command=clone)
@@ -158,6 +165,9 @@ def clone_order(given: argparse.Namespace, recordings: list[str]) -> JsonDict:
         "title": given.title,
         "engine": given.engine,
         "steps": given.steps,
+        "base": given.base,
+        "rank": given.lora,
+        "seed": given.seed,
     }
     return {key: value for key, value in order.items() if value not in (None, "")}
 

@@ -24,8 +24,8 @@ from appliance.contracts import (
     Transcriber,
     VoiceAssets,
 )
-from appliance.errors import Unavailable
-from appliance.jobs.artifacts import CURVES, CurveFile
+from appliance.errors import Corrupt, NotFound, Unavailable
+from appliance.jobs.artifacts import CURVES, SAMPLES, CurveFile
 from appliance.jobs.dataset import SAMPLE_RATE, derive_clips
 from appliance.jobs.examination import Candidates, Examination, Outcome
 from appliance.jobs.hearing import load_transcriber
@@ -61,9 +61,10 @@ class CloneJob:
         """The `done` message: files by role, settings, metrics, base, engine version, and the examination."""
         spec = self._spec
         self._reporter.progress("prepare", 0.0)
-        clips = derive_clips(spec.clips, self._folder / "clips", spec.language, spec.max_duration_s)
         plugins = load_plugins(PluginSettings.model_validate(spec.plugins), Path(spec.drop_in_dir))
         engine = _make_engine(plugins, spec.engine)
+        rate = max(SAMPLE_RATE, engine.sample_rate)
+        clips = derive_clips(spec.clips, self._folder / "clips", spec.language, spec.max_duration_s, rate)
         host = _make_host(plugins, spec, self._limits.threads)
         kept = {clip["recording"] for clip in spec.clips if clip.get("held_out")}
         adapted = self._adapt(engine, host, tuple(clip for clip in clips if clip.recording_id not in kept))
@@ -77,8 +78,9 @@ class CloneJob:
         able = engine.can_adapt()
         if not able.usable:
             raise Unavailable("cloning_unavailable", reason=able.reason)
-        options = {"steps": self._spec.steps, "threads": self._limits.threads}
-        task = AdaptTask(clips, self._folder / "work", self._spec.seed, options)
+        options = {"steps": self._spec.steps, "threads": self._limits.threads, **self._spec.options}
+        base = _verified(self._spec.base)
+        task = AdaptTask(clips, self._folder / "work", self._spec.seed, options, base, self._folder / SAMPLES)
 
         def report(progress: Progress) -> None:
             fraction = PREPARED + (FITTED - PREPARED) * min(1.0, max(0.0, progress.fraction))
@@ -108,6 +110,19 @@ class CloneJob:
             "engine_version": engine.probe().version,
             "exam": outcome.report,
         }
+
+
+def _verified(base: JsonDict) -> dict[str, Path]:
+    """Role -> file, every byte as it was imported. Raises Corrupt("blob_corrupt"), NotFound("model_not_imported")."""
+    for role, file in base.items():
+        try:
+            with open(file["path"], "rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise NotFound("model_not_imported", model=role) from error
+        if found != file["sha256"]:
+            raise Corrupt("blob_corrupt", digest=file["sha256"], found=found)
+    return {role: Path(file["path"]) for role, file in base.items()}
 
 
 def _make_engine(plugins: Plugins, name: str) -> Engine:
@@ -147,7 +162,8 @@ def _starter_assets(engine: str, starter: StarterVoice, folder: Path) -> VoiceAs
 def _assets(engine: str, files: dict[str, Path], settings: JsonDict) -> VoiceAssets:
     digest = hashlib.sha256(json.dumps([engine, settings], sort_keys=True).encode())
     for role, path in sorted(files.items()):
-        digest.update(role.encode() + path.read_bytes())
+        with path.open("rb") as file:
+            digest.update(role.encode() + hashlib.file_digest(file, "sha256").digest())
     return VoiceAssets(f"sha256:{digest.hexdigest()}", engine, files, settings)
 
 

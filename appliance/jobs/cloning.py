@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from appliance.contracts import JsonDict
 from appliance.errors import Forbidden, InvalidInput, NotFound
+from appliance.jobs.bases import BaseWeights, takes_base
 from appliance.jobs.dataset import plan_dataset
 from appliance.jobs.filing import Filing
 from appliance.jobs.kinds import JobKind
@@ -32,6 +33,7 @@ class CloneRooms:
     consents: ConsentStore
     datasets: DatasetStore
     filing: Filing
+    base: BaseWeights
 
 
 class CloneKind(JobKind):
@@ -48,20 +50,32 @@ class CloneKind(JobKind):
         await self._require_right(tenant, request.voice)
         recordings = await self._rooms.recordings.get_many(tenant, tuple(dict.fromkeys(request.recording_ids)))
         speaker, limits = _one_speaker(recordings), self._settings.clone
+        engine = request.engine or self._settings.engine.default
+        base = await self._base(tenant, engine, request)
         plan = plan_dataset(recordings, limits.min_speech_s, denoise=limits.denoise)
         dataset = await self._rooms.datasets.add(tenant, plan.clips, plan.stats)
         return {
             "voice": request.voice,
             "title": request.title,
-            "engine": request.engine or self._settings.engine.default,
+            "engine": engine,
             "language": request.language,
             "languages": plan.stats["languages"],
             "speaker": speaker,
             "recordings": [clip["recording"] for clip in plan.clips],
             "dataset": dataset.id,
-            "steps": request.steps or self._settings.clone.steps,
+            "steps": request.steps or (0 if base else self._settings.clone.steps),  # 0: as the engine plans
             "seed": request.seed,
+            "base": base,
+            "options": {"rank": request.rank} if base else {},
         }
+
+    async def _base(self, tenant: str, engine: str, request: CloneRequest) -> dict[str, str]:
+        """Raises as `BaseWeights.choose`, and InvalidInput("engine_takes_no_weights")."""
+        if takes_base(engine):
+            return await self._rooms.base.choose(tenant, request.base)
+        if request.base:
+            raise InvalidInput("engine_takes_no_weights", engine=engine[:80])
+        return {}
 
     async def child_spec(self, job: Job) -> ChildSpec:
         dataset = await self._rooms.datasets.get(job.tenant, job.spec["dataset"])
@@ -83,6 +97,8 @@ class CloneKind(JobKind):
             steps=job.spec["steps"],
             seed=job.spec["seed"],
             max_duration_s=settings.intake.max_duration_s,
+            base=await self._rooms.base.files(job.tenant, job.spec.get("base", {})),
+            options=job.spec.get("options", {}),
         )
         return ChildSpec(
             kind=CLONE,

@@ -98,23 +98,26 @@ def _statistics(recordings: Sequence[Recording]) -> JsonDict:
     }
 
 
-def derive_clips(clips: Sequence[JsonDict], folder: Path, language: str, max_duration_s: float) -> tuple[Clip, ...]:
+def derive_clips(
+    clips: Sequence[JsonDict], folder: Path, language: str, max_duration_s: float, rate: int = SAMPLE_RATE
+) -> tuple[Clip, ...]:
     """Write what is missing of the derived clips under `folder`; what an interrupted run finished is taken over.
 
-    `language` other than "auto" stands for every clip. Raises Corrupt("blob_corrupt") and what decoding raises.
+    `rate` (Hz) is the engine's; `language` other than "auto" stands for every clip. Raises Corrupt("blob_corrupt") and
+    what decoding raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_derive_clip(clip, folder, language, max_duration_s) for clip in clips)
+    return tuple(_derive_clip(clip, folder, language, max_duration_s, rate) for clip in clips)
 
 
-def _derive_clip(clip: JsonDict, folder: Path, language: str, max_duration_s: float) -> Clip:
+def _derive_clip(clip: JsonDict, folder: Path, language: str, max_duration_s: float, rate: int) -> Clip:
     target = folder / f"{clip['recording']}.wav"
     if not target.is_file():
         content = Path(clip["path"]).read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if found != clip["sha256"]:
             raise Corrupt("blob_corrupt", digest=clip["sha256"], found=found)
-        audio = mono_at(read_audio(content, max_duration_s=max_duration_s), SAMPLE_RATE)
+        audio = mono_at(read_audio(content, max_duration_s=max_duration_s), rate)
         write_wav(target, derive(audio, is_denoised=clip["derivation"] == DENOISED))
     spoken = clip["language"] if language == "auto" else language
     return Clip(clip["recording"], target, clip["transcript"], spoken or "auto")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from appliance.contracts import JsonDict
@@ -26,6 +26,8 @@ class CloneRequest:
     title: str = ""  # of a new voice; empty: its id
     engine: str = ""  # empty: the box's default
     seed: int = 0
+    base: tuple[str, ...] = ()  # imported s1 and s2 to start from, where the engine takes weights; empty: the newest
+    rank: int = 0  # of low-rank additions that learn instead of s1 itself; 0: all of it learns
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class CloneTask:
     steps: int
     seed: int
     max_duration_s: float
+    base: JsonDict = field(default_factory=dict)  # role -> {"path", "sha256"} of imported weights
+    options: JsonDict = field(default_factory=dict)  # of the engine, beside steps and threads
 
     def as_json(self) -> JsonDict:
         return asdict(self)

@@ -21,6 +21,7 @@ from appliance.contracts import JsonDict, Progress
 from appliance.database import Database
 from appliance.errors import Forbidden, StorageFull, VoicedError, error_from_record, error_record
 from appliance.jobs.artifacts import CURVES, SAMPLES, Sample, list_samples, read_curves, sample_path
+from appliance.jobs.bases import BaseWeights
 from appliance.jobs.cloning import CloneKind, CloneRooms
 from appliance.jobs.filing import Filing
 from appliance.jobs.importing import UPLOAD, ImportKind
@@ -81,7 +82,8 @@ class JobRunner:
         self._state = StateDir(settings.state_dir)
         self.models = ModelStore(db, blobs)
         filing = Filing(registry, blobs, settings.clone)
-        rooms = CloneRooms(registry, recordings, ConsentStore(db, append_entry), DatasetStore(db), filing)
+        consents, base = ConsentStore(db, append_entry), BaseWeights(self.models, blobs)
+        rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
         self._slicing = SliceKind(recordings, settings)

@@ -30,6 +30,9 @@ async def submit_job(request: web.Request) -> web.Response:
             steps=asked.steps,
             title=asked.title,
             engine=asked.engine,
+            seed=asked.seed,
+            base=tuple(asked.base),
+            rank=asked.rank,
         ),
     )
     return answer_json(show(job, language_of(request)), status=202, headers={"Location": f"/v1/jobs/{job.id}"})

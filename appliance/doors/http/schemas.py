@@ -379,6 +379,9 @@ class JobAsked(Asked):
     title: str = Field("", max_length=200)
     engine: str = Field("", max_length=60, description="default: the box's engine")
     steps: int | None = Field(None, ge=1, le=10_000)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    base: list[str] = Field(default_factory=list, max_length=2, description="imported s1 and s2 to start from")
+    rank: int = Field(0, ge=0, le=256, description="of low-rank additions that learn instead of s1; 0: none")
 
 
 class JobTold(Told):

@@ -23,7 +23,7 @@ from appliance.contracts import AdaptedVoice, AdaptTask, Audio, EngineHost, Json
 from appliance.engine.gpt_sovits.checkpoint import Checkpoint
 from appliance.engine.gpt_sovits.conversion import convert
 from appliance.engine.gpt_sovits.networks import TITLES, Networks
-from appliance.engine.gpt_sovits.pairing import ENGINE, helpers_of
+from appliance.engine.gpt_sovits.pairing import ENGINE, TRAINABLE, helpers_of
 from appliance.engine.gpt_sovits.reading import Reader
 from appliance.engine.gpt_sovits.t2s import NAME_PREFIX
 from appliance.engine.gpt_sovits.training.devices import PRECISIONS, find_device, find_precision
@@ -41,7 +41,6 @@ from appliance.engine.gpt_sovits.training.preparing import (
 from appliance.engine.gpt_sovits.training.sampling import Sampler, write_sound
 from appliance.engine.gpt_sovits.training.tuning import (
     SOUND,
-    SUPPORTED,
     Advance,
     Tuning,
     best_of,
@@ -228,7 +227,7 @@ def _version_of(base: Mapping[str, Path]) -> str:
     """Of s2; everything that a fine-tune needs is there. Raises Unavailable, InvalidInput("training_base_wrong")."""
     require_base(base, ("s1", "s1_config", "s2", "s2_config", "s2d"), TITLES)
     version = str(json.loads(base["s2_config"].read_text("utf-8")).get("version") or "v2")
-    if version not in SUPPORTED:
+    if version not in TRAINABLE:
         raise InvalidInput("training_base_wrong", problem=version)
     require_base(base, helpers_of(version), TITLES)
     return version

@@ -7,10 +7,12 @@ from appliance.errors import InvalidInput
 ENGINE = "gpt_sovits"
 SAMPLE_RATE = 32_000  # Hz
 SHORTEST_S, LONGEST_S = 3.0, 10.0  # of a reference clip whose words are used; upstream refuses others
+TRAINABLE = ("v2", "v2Pro", "v2ProPlus")  # versions of s2
 LANGUAGES = ("zh", "en", "ja", "ko", "yue")
 TITLES = {
     "hubert": "chinese-hubert-base",
     "bert": "chinese-roberta-wwm-ext-large",
+    "s2d": "s2D2333k.pth, s2Dv2Pro.pth or s2Dv2ProPlus.pth (discriminator)",
     "sv": "ERes2NetV2 (pretrained_eres2netv2w24s4ep4.ckpt)",
 }
 

@@ -2,9 +2,9 @@
 
     python -m appliance.engine.gpt_sovits.training.rehearsal --size official --version v2Pro --steps 40
 
-It goes the way of a clone job, from clips on the disk to the files of a voice, and prints one JSON document. Needs numpy,
-PyTorch and safetensors only; where sound libraries are installed, the voice also speaks a sentence. Nothing is learnt that
-anybody would want to hear.
+It goes the way of a clone job, from clips on the disk to the files of a voice, and prints one JSON document. Needs
+numpy, PyTorch and safetensors only; where sound libraries are installed, the voice also speaks a sentence. Nothing is
+learnt that anybody would want to hear.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ from appliance.engine.gpt_sovits.training.practice import BEST, Course, Report, 
 from appliance.errors import Corrupt, InvalidInput
 
 SOUND, TOKENS = "learn_sound", "learn_tokens"  # the stages
-SUPPORTED = ("v2", "v2Pro", "v2ProPlus")
 COURSES = "1"  # changes whenever equal inputs give other weights: no checkpoint is then gone on from
 CHECKPOINT_FACTOR = 6  # of the bytes of what learns: it and its two moments, twice while a checkpoint is replaced
 
