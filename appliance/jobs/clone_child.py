@@ -116,7 +116,7 @@ def _verified(base: JsonDict) -> dict[str, Path]:
     """Role -> file, every byte as it was imported. Raises Corrupt("blob_corrupt"), NotFound("model_not_imported")."""
     for role, file in base.items():
         try:
-            with open(file["path"], "rb") as stream:
+            with Path(file["path"]).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
         except FileNotFoundError as error:
             raise NotFound("model_not_imported", model=role) from error

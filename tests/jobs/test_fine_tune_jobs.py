@@ -63,22 +63,22 @@ async def finished(box: Any, job: Job) -> Job:
     return await box.until(job, lambda found: found.has_ended, 240.0)
 
 
-@pytest.mark.parametrize("version", ["v2", "v2Pro"])
-async def test_recordings_become_a_voice_with_its_lineage(box: Any, tmp_path: Path, version: str) -> None:
+async def test_recordings_become_a_voice_with_its_lineage(box: Any, tmp_path: Path) -> None:
+    version = "v2Pro"
     await bring_weights(box, tmp_path / "base", version)
-    job = await order(box, base=("base-s1", "base-s2"), rank=2 if version == "v2Pro" else 0)
+    job = await order(box, base=("base-s1", "base-s2"), rank=2)
     ended = await finished(box, job)
     assert ended.state == "done", f"{ended.error} {box.log_of(job)}"
     version_made = await box.registry.resolve("main", ended.result["spec"])
     assert version_made.engine == "gpt_sovits"
     assert {"s1", "s1_config", "s2", "s2_config", "reference", "hubert", "bert"} <= version_made.files.keys()
-    assert ("sv" in version_made.files) == (version == "v2Pro")
+    assert "sv" in version_made.files
     assert version_made.settings["transcript"] == WORDS
     assert version_made.lineage["base"] == version
     assert version_made.lineage["job"] == job.id
     learnt = version_made.metrics["adaptation"]
     assert (learnt["clips"], learnt["s2"]["updates"], learnt["s1"]["updates"]) == (CLIPS, 2, 2)
-    assert learnt["plan"]["tokens"]["rank"] == (2 if version == "v2Pro" else 0)
+    assert learnt["plan"]["tokens"]["rank"] == 2
     base = await box.runner.models.get("main", "base-s1")
     assert version_made.files["s1"] != base.files["weights"]
     curves = {row["id"]: row["points"] for row in await box.runner.curves("main", job.id)}
@@ -89,9 +89,10 @@ async def test_recordings_become_a_voice_with_its_lineage(box: Any, tmp_path: Pa
     assert soundfile.info(await box.runner.sample("main", job.id, samples[-1].id)).samplerate == 32_000
 
 
+@pytest.mark.skipif("VOICED_TEST_KILLS" not in os.environ, reason="minutes; tests/engine has a short form")
 async def test_killed_at_random_moments_it_ends_with_the_weights_of_an_unbroken_run(box: Any, tmp_path: Path) -> None:
     """VOICED_TEST_KILLS says how often."""
-    kills, chance = int(os.environ.get("VOICED_TEST_KILLS", "2")), random.Random(11)
+    kills, chance = int(os.environ["VOICED_TEST_KILLS"]), random.Random(11)
     await bring_weights(box, tmp_path / "base")
     unbroken = await finished(box, await order(box, "whole", steps=4))
     assert unbroken.state == "done", unbroken.error
@@ -132,17 +133,11 @@ async def test_what_is_missing_is_told_before_anything_is_queued(box: Any, tmp_p
     assert tone.value.code == "engine_takes_no_weights"
 
 
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [("今天下雨了，我们去看海。", "clip_language_differs ×4"), ("Yes.", "clip_pace ×4"), ("", "clip_unlabelled ×4")],
-)
-async def test_clips_that_cannot_be_trained_on_end_the_job_with_the_reason(
-    box: Any, tmp_path: Path, words: str, reason: str
-) -> None:
+async def test_clips_that_cannot_be_trained_on_end_the_job_with_the_reason(box: Any, tmp_path: Path) -> None:
     await bring_weights(box, tmp_path / "base")
-    ended = await finished(box, await order(box, words=words))
+    ended = await finished(box, await order(box, words="今天下雨了，我们去看海。"))
     assert (ended.state, ended.error["code"]) == ("failed", "training_nothing_usable"), f"{ended} {box.log_of(ended)}"
-    assert ended.error["measured"] == {"clips": CLIPS, "reasons": reason}
+    assert ended.error["measured"] == {"clips": CLIPS, "reasons": f"clip_language_differs ×{CLIPS}"}
     assert ended.as_json("zh")["error"]["remedy"]
 
 

@@ -187,7 +187,7 @@ def rehearse(given: argparse.Namespace, folder: Path) -> JsonDict:
     base = make_base(folder / "base", given.version, given.size)
     clips = make_clips(folder / "clips", given.clips, given.seconds)
     options = {"steps": given.steps, "rank": given.rank, "precision": given.precision, "device": given.device}
-    options |= {"threads": given.threads}
+    options |= {"threads": given.threads, "samples": given.samples}
     task = AdaptTask(clips, folder / "work", given.seed, options, base, folder / "samples")
     host, keeper, started = EngineHost({}, {"en": Letters()}, folder / "cache"), Timekeeper(), time.monotonic()
     voice = adapt(task, host, keeper.hear, read_wave)
@@ -203,7 +203,7 @@ def rehearse(given: argparse.Namespace, folder: Path) -> JsonDict:
         "courses": keeper.result(),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
         "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if torch.cuda.is_available() else None,
-        "samples": sorted(path.name for path in (folder / "samples").iterdir()),
+        "samples": sorted(path.name for path in (folder / "samples").glob("*.wav")),
         "spoken_s": speak(voice, host),
     }
 
@@ -232,6 +232,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=4, help="sounds to listen to, per course")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="kept, and gone on from; default: a temporary one")
     return parser.parse_args(words)
