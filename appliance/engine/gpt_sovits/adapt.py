@@ -22,6 +22,7 @@ from torch import Tensor
 from appliance.contracts import AdaptedVoice, AdaptTask, Audio, EngineHost, JsonDict, Progress, VoiceAssets
 from appliance.engine.gpt_sovits.checkpoint import Checkpoint
 from appliance.engine.gpt_sovits.conversion import convert
+from appliance.engine.gpt_sovits.hubert import Hubert
 from appliance.engine.gpt_sovits.networks import TITLES, Networks
 from appliance.engine.gpt_sovits.pairing import ENGINE, TRAINABLE, helpers_of
 from appliance.engine.gpt_sovits.reading import Reader
@@ -45,6 +46,7 @@ from appliance.engine.gpt_sovits.training.tuning import (
     Tuning,
     best_of,
     digest_of,
+    read_network,
     tune_sound,
     tune_tokens,
 )
@@ -144,8 +146,9 @@ class _Adaptation:
     def _make_ears(self) -> Ears:
         networks, voice = Networks(), VoiceAssets("base", ENGINE, self._task.base)
         is_pro = "sv" in helpers_of(self._version)
+        hubert: Hubert = read_network(self._task.base, "hubert", Hubert.from_tensors)
         return Ears(
-            hubert=networks.hubert(voice).to(self._device),
+            hubert=hubert.to(self._device),
             s2=networks.s2(voice).to(self._device),
             speaker=networks.speaker(voice).to(self._device) if is_pro else None,
             reader=Reader(self._host.frontends, GPT_SOVITS_V2, partial(networks.bert, voice)),

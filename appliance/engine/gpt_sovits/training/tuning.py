@@ -75,7 +75,7 @@ def tune_sound(tuning: Tuning, listen: Listen) -> JsonDict:
 
 def tune_tokens(tuning: Tuning, listen: Listen) -> JsonDict:
     """Fine-tune s1; `best.safetensors` in `folder / "s1"`. As `tune_sound`."""
-    network = _read(tuning.base, "s1", TextToSemantic.from_tensors).to(tuning.device)
+    network = read_network(tuning.base, "s1", TextToSemantic.from_tensors).to(tuning.device)
     _require_space(tuning.folder, [network])
     taught, held_out = tuning.split()
     course = TokenCourse(network, taught, held_out, tuning.plan.tokens, tuning.plan.seed)
@@ -84,14 +84,15 @@ def tune_tokens(tuning: Tuning, listen: Listen) -> JsonDict:
 
 def read_sound(base: Mapping[str, Path], device: torch.device) -> tuple[Synthesizer, Discriminator]:
     """s2 with the part that teaches it, and its judges. Raises InvalidInput("training_base_wrong"), Corrupt."""
-    network = _read(base, "s2", Synthesizer.from_tensors)
+    network = read_network(base, "s2", Synthesizer.from_tensors)
     if not network.config.has_posterior:
         raise InvalidInput("training_base_wrong", problem="enc_q")
-    judges = _read(base, "s2d", lambda tensors, _: Discriminator.from_tensors(tensors))
+    judges = read_network(base, "s2d", lambda tensors, _: Discriminator.from_tensors(tensors))
     return network.to(device), judges.to(device)
 
 
-def _read(base: Mapping[str, Path], role: str, make: Callable[[dict[str, Tensor], JsonDict], Any]) -> Any:
+def read_network(base: Mapping[str, Path], role: str, make: Callable[[dict[str, Tensor], JsonDict], Any]) -> Any:
+    """What `make` makes of the tensors and the configuration of `role`. Raises Corrupt("voice_files_corrupt")."""
     config = base.get(f"{role}_config")
     try:
         return make(load_file(base[role]), json.loads(config.read_text("utf-8")) if config else {})
