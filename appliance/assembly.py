@@ -22,6 +22,7 @@ from appliance.engine.gpt_sovits.pairing import (
 from appliance.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.gate import VoiceGate
 from appliance.voices.models import Model, ModelStore
 from appliance.voices.records import NewVersion, NewVoice, VoiceVersion, is_voice_id
 from appliance.voices.registry import VoiceRegistry
@@ -51,6 +52,7 @@ class AssemblyRooms:
     consents: ConsentStore
     blobs: BlobStore
     pool: WorkerPool
+    gate: VoiceGate
 
 
 class VoiceAssembly:
@@ -69,6 +71,7 @@ class VoiceAssembly:
         await self._check(tenant, new)
         models = await find_models(self._rooms.models, tenant, new.weights)
         report = await self._judge(new.reference)
+        await self._rooms.gate.require_clip(tenant, new.voice, new.speaker, new.reference)
         transcript, language = await self._label(new)
         reference = await asyncio.to_thread(self._rooms.blobs.put_file, new.reference)
         files = {"reference": reference}

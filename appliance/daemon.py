@@ -40,12 +40,14 @@ from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.gate import GateRooms, VoiceGate
 from appliance.voices.lexicon import LexiconStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.registry import VoiceRegistry
 from appliance.voices.rendition_cache import RenditionCache
 from appliance.voices.rendition_files import RenditionFiles
 from appliance.voices.renditions import RenditionStore
+from appliance.voices.voiceprints import VoiceprintStore
 from appliance.workers import WorkerPool, WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,9 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         cache = await asyncio.to_thread(_open_cache, settings, state)
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
-        jobs = JobRunner(db, registry, recordings, blobs, settings)
+        prints = VoiceprintStore(db, append_entry)
+        gate = VoiceGate(GateRooms(db, prints, recordings, pool.voiceprint, append_entry), settings.gate)
+        jobs = JobRunner(db, registry, recordings, blobs, settings, gate)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
         authority = await asyncio.to_thread(_authority_of, settings, state, name)
@@ -125,7 +129,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             renditions=renditions,
             lexicon=lexicon,
             models=jobs.models,
-            assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool)),
+            assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool, gate)),
             synthesis=synthesis,
             jobs=jobs,
             announcer=announcer,
@@ -133,6 +137,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             pool=pool,
             plugins=plugins,
             audit=audit,
+            gate=gate,
+            prints=prints,
             marks=MarksDesk(DeskRooms(db, audit, pool), watermark_key, state.keys, name),
             device_key=device_key,
             security=security,

@@ -334,6 +334,28 @@ CREATE TABLE dubbings (
     PRIMARY KEY (tenant, id)
 ) STRICT"""
 
+_VOICEPRINTS = """
+CREATE TABLE voiceprints (
+    tenant TEXT NOT NULL, recording TEXT NOT NULL, model TEXT NOT NULL,
+    pieces INTEGER NOT NULL, vectors BLOB NOT NULL,
+    PRIMARY KEY (tenant, recording, model)
+) STRICT"""
+
+_PROTECTED = """
+CREATE TABLE protected_voices (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, model TEXT NOT NULL,
+    pieces INTEGER NOT NULL, vectors BLOB NOT NULL, created_at TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
+_REVIEWS = """
+CREATE TABLE gate_reviews (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, voice TEXT NOT NULL, kind TEXT NOT NULL, other TEXT NOT NULL,
+    score REAL NOT NULL, state TEXT NOT NULL CHECK (state IN ('waiting', 'allowed', 'denied')),
+    created_at TEXT NOT NULL, decided_at TEXT, decided_by TEXT,
+    PRIMARY KEY (tenant, id), UNIQUE (tenant, voice, kind, other)
+) STRICT"""
+
 
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
@@ -412,4 +434,5 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX dubbings_by_time ON dubbings (tenant, created_at, id)",
         ),
     ),
+    Migration(14, "voiceprints", _run(_VOICEPRINTS, _PROTECTED, _REVIEWS)),
 )

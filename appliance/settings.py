@@ -137,6 +137,12 @@ class PublishingSettings(Slice):
     """Where publications may be written."""
 
     folders: tuple[Path, ...] = ()  # folders outside the state directory that channels may write below
+class GateSettings(Slice):
+    """Whose voice must not be cloned."""
+
+    enabled: bool = True
+    block: float = 0.52  # likeness (see audio/voiceprint.py) from which a clone is refused
+    review: float = 0.46  # from which a person has to judge
 
 
 class DiscoverySettings(Slice):
@@ -223,6 +229,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     clone: CloneSettings = CloneSettings()
     models: ModelSettings = ModelSettings()
+    gate: GateSettings = GateSettings()
     marks: MarksSettings = MarksSettings()
     publishing: PublishingSettings = PublishingSettings()
     discovery: DiscoverySettings = DiscoverySettings()

@@ -34,6 +34,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "datasets": ("datasets",),
     "jobs": ("jobs",),
     "detect": ("detect",),
+    "protected": ("protected",),
     "find": ("find",),
     "doctor": ("doctor",),
     "plugins": ("plugins",),
@@ -61,6 +62,7 @@ SUMMARIES = {
     "datasets": "datasets: list, show",
     "jobs": "jobs: list, show, watch, cancel",
     "detect": "what a sound file says about where it came from: watermark, metadata, signed provenance",
+    "protected": "voices that nobody may clone: add, list, remove, reviews, allow, deny",
     "find": "list the boxes on this network",
     "doctor": "look for what keeps this box from working",
     "plugins": "which plugins are active, quarantined or blocked, and why",
@@ -72,6 +74,7 @@ SUMMARIES = {
 
 
 LISTED = (  # families that list when no action is named
+    "protected",
     "voices",
     "models",
     "lexicon",

@@ -16,6 +16,7 @@ from appliance.settings import Settings
 from appliance.state_dir import StateDir
 from appliance.voices.consents import ConsentStore
 from appliance.voices.datasets import DatasetStore
+from appliance.voices.gate import VoiceGate
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import Recording, is_voice_id
 from appliance.voices.registry import VoiceRegistry
@@ -34,6 +35,7 @@ class CloneRooms:
     datasets: DatasetStore
     filing: Filing
     base: BaseWeights
+    gate: VoiceGate | None  # None: a program that works alone and clones nothing
 
 
 class CloneKind(JobKind):
@@ -50,6 +52,8 @@ class CloneKind(JobKind):
         await self._require_right(tenant, request.voice)
         recordings = await self._rooms.recordings.get_many(tenant, tuple(dict.fromkeys(request.recording_ids)))
         speaker, limits = _one_speaker(recordings), self._settings.clone
+        if self._rooms.gate is not None:
+            await self._rooms.gate.require(tenant, request.voice, speaker, recordings)
         engine = request.engine or self._settings.engine.default
         base = await self._base(tenant, engine, request)
         plan = plan_dataset(recordings, limits.min_speech_s, denoise=limits.denoise)

@@ -49,6 +49,7 @@ from appliance.state_dir import StateDir
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.datasets import DatasetStore
+from appliance.voices.gate import VoiceGate
 from appliance.voices.models import ModelStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import new_id
@@ -76,14 +77,20 @@ class JobRunner:
     """The jobs of the box. `start` and `stop` frame its life; everything else may be called from any task."""
 
     def __init__(
-        self, db: Database, registry: VoiceRegistry, recordings: RecordingStore, blobs: BlobStore, settings: Settings
+        self,
+        db: Database,
+        registry: VoiceRegistry,
+        recordings: RecordingStore,
+        blobs: BlobStore,
+        settings: Settings,
+        gate: VoiceGate | None = None,
     ) -> None:
         self._queue = JobQueue(db)
         self._state = StateDir(settings.state_dir)
         self.models = ModelStore(db, blobs)
         filing = Filing(registry, blobs, settings.clone)
         consents, base = ConsentStore(db, append_entry), BaseWeights(self.models, blobs)
-        rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base)
+        rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base, gate)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
         self._slicing = SliceKind(recordings, settings)

@@ -1,4 +1,4 @@
-"""The gate before every enrolment and clone: is this the voice of somebody who must not, or did not want to, be cloned?"""
+"""The gate before every enrolment and clone: is this the voice of somebody who must not be cloned?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Match:
 
     kind: str
     other: str
-    score: float  # deviations above what strangers reach
+    score: float  # see `audio.voiceprint.likeness`
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class VoiceGate:
             return
         prints = await self.learn(tenant, recordings)
         if prints:
-            await self._judge(tenant, voice, speaker, np.concatenate(list(prints.values())))
+            await self._judge(tenant, voice, speaker, np.concatenate(list(prints.values()), axis=1))
 
     async def require_clip(self, tenant: str, voice: str, speaker: str, clip: Path) -> None:
         """The same for a voice from one clip that is no recording. Raises as `require`."""
@@ -93,7 +93,7 @@ class VoiceGate:
         others = {name: other for name, other in (await store.of_speakers(tenant, MODEL)).items() if name != speaker}
         matches = [
             await self._nearest(print_, await store.all_protected(MODEL), PROTECTED),
-            await self._nearest(print_, others if speaker else {}, SPEAKER),
+            await self._nearest(print_, others, SPEAKER),
         ]
         for match in matches:
             if match is not None and match.score >= self._settings.review:
@@ -124,10 +124,11 @@ class VoiceGate:
     async def _refuse(
         self, tenant: str, action: str, voice: str, match: Match, *, review: str = "", is_denied: bool = False
     ) -> None:
-        details = {"kind": match.kind, "other": match.other, "score": round(match.score, 2)}
+        score = round(match.score, 2)
+        details: dict[str, str | float] = {"kind": match.kind, "other": match.other, "score": score}
         details |= {"block": self._settings.block, "review": self._settings.review, "model": MODEL}
         await self._record(Event(tenant, action, voice=voice, outcome=REFUSED, details=details))
-        measured = {"voice": voice, "score": round(match.score, 2), "block": self._settings.block}
+        measured = {"voice": voice, "score": score, "block": self._settings.block}
         if review:
             raise Forbidden("voice_needs_review", review=review, least=self._settings.review, **measured)
         if is_denied:

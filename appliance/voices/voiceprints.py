@@ -15,7 +15,8 @@ from appliance.errors import InvalidInput, NotFound
 from appliance.events import ACTOR, Event, Witness
 from appliance.voices.records import clean_name, new_id
 
-Print = NDArray[np.float32]  # (pieces, width)
+Print = NDArray[np.float32]  # (conditions, pieces, width), see `audio.voiceprint`
+_CONDITIONS = 3
 
 WAITING, ALLOWED, DENIED = "waiting", "allowed", "denied"
 
@@ -54,7 +55,7 @@ class Review:
 
 
 class VoiceprintStore:
-    """Prints and reviews are scoped by tenant; protected voices protect against all tenants and are listed by their own."""
+    """Prints and reviews are scoped by tenant; a protected voice is so for all, and listed to who enrolled it."""
 
     def __init__(self, db: Database, witness: Witness) -> None:
         self._db = db
@@ -83,7 +84,7 @@ class VoiceprintStore:
         found: dict[str, list[Print]] = {}
         for row in rows:
             found.setdefault(row["speaker"], []).append(_unpacked(row))
-        return {speaker: np.concatenate(prints) for speaker, prints in found.items()}
+        return {speaker: np.concatenate(prints, axis=1) for speaker, prints in found.items()}
 
     # ------------------------------------------------------------ protected voices
 
@@ -134,7 +135,7 @@ class VoiceprintStore:
             query = "SELECT * FROM gate_reviews WHERE tenant = ? AND voice = ? AND kind = ? AND other = ?"
             known = db.execute(query, about).fetchone()
             if known is None:
-                row = dict(zip(("tenant", "voice", "kind", "other"), about, strict=True))
+                row: JsonDict = dict(zip(("tenant", "voice", "kind", "other"), about, strict=True))
                 row |= {"id": new_id("rev"), "score": score, "state": WAITING, "created_at": utc_now()}
                 insert_row(db, "gate_reviews", row)
                 known = db.execute(query, about).fetchone()
@@ -165,11 +166,11 @@ class VoiceprintStore:
 
 
 def _packed(print_: Print) -> JsonDict:
-    return {"pieces": len(print_), "vectors": np.ascontiguousarray(print_, "<f4").tobytes()}
+    return {"pieces": print_.shape[1], "vectors": np.ascontiguousarray(print_, "<f4").tobytes()}
 
 
 def _unpacked(row: sqlite3.Row) -> Print:
-    return np.frombuffer(row["vectors"], "<f4").reshape(row["pieces"], -1)
+    return np.frombuffer(row["vectors"], "<f4").reshape(_CONDITIONS, row["pieces"], -1)
 
 
 def _find_protected(db: sqlite3.Connection, tenant: str, voice_id: str) -> ProtectedVoice:

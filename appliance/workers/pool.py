@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.contracts import Audio, AudioChunk, JsonDict, QualityReport, SpeakTask, Transcript
 from appliance.settings import WorkerSettings
@@ -92,7 +93,8 @@ class WorkerPool:
 
     async def check(self, path: Path) -> QualityReport:
         """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""
-        return report_from_json((await self._listen({"op": "check", "path": str(path)}))["report"])
+        done, _ = await self._listen({"op": "check", "path": str(path)})
+        return report_from_json(done["report"])
 
     async def judge(
         self, path: Path, prompt: str, language: str, references: Sequence[Path]
@@ -111,20 +113,26 @@ class WorkerPool:
 
     async def transcribe(self, path: Path, language: str | None = None) -> Transcript:
         """Write down what a recording says. Raises Unavailable("transcriber_missing")."""
-        done = await self._listen({"op": "transcribe", "path": str(path), "language": language})
+        done, _ = await self._listen({"op": "transcribe", "path": str(path), "language": language})
         return transcript_from_json(done["transcript"])
 
     async def detect(self, path: Path, key: bytes, anchors: str) -> JsonDict:
         """What marks a sound file carries; see `audio.detection.detect_file`. Raises what reading it raised."""
         order = {"op": "detect", "path": str(path), "key": key.hex(), "anchors": anchors}
-        found: JsonDict = (await self._listen(order))["found"]
+        done, _ = await self._listen(order)
+        found: JsonDict = done["found"]
         return found
 
-    async def _listen(self, order: JsonDict) -> JsonDict:
+    async def voiceprint(self, path: Path) -> NDArray[np.float32]:
+        """(conditions, pieces, width): whose voice it is; see `audio.voiceprint`. Raises InvalidInput."""
+        done, vectors = await self._listen({"op": "voiceprint", "path": str(path)})
+        return np.frombuffer(vectors, "<f4").reshape(done["shape"])
+
+    async def _listen(self, order: JsonDict) -> tuple[JsonDict, bytes]:
         ticket = await self._listeners.submit(order, 0, LISTEN_DEADLINE_S)
         try:
-            async for header, _ in ticket.results():
-                done = header
+            async for header, payload in ticket.results():
+                done = header, bytes(payload)
         finally:
             await self._listeners.cancel(ticket)
         return done

@@ -100,6 +100,15 @@ class WorkerProcess:
         report = check_file(Path(order["path"]), self._spec.intake)
         self._send({"event": "done", "task": order["task"], "report": report_as_json(report)})
 
+    def _do_voiceprint(self, order: JsonDict, cancelled: threading.Event) -> None:
+        from appliance.audio.files import read_audio, to_mono
+        from appliance.audio.voiceprint import voiceprint
+        from appliance.contracts import Audio
+
+        decoded = read_audio(Path(order["path"]), max_duration_s=self._spec.intake.max_duration_s)
+        print_ = voiceprint(Audio(to_mono(decoded.samples), decoded.sample_rate))
+        self._send({"event": "done", "task": order["task"], "shape": print_.shape}, print_.astype("<f4").tobytes())
+
     def _do_detect(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.detection import detect_file
 

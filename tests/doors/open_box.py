@@ -29,12 +29,14 @@ from appliance.settings import Settings
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
+from appliance.voices.gate import GateRooms, VoiceGate
 from appliance.voices.lexicon import LexiconStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.registry import VoiceRegistry
 from appliance.voices.rendition_cache import RenditionCache
 from appliance.voices.rendition_files import RenditionFiles
 from appliance.voices.renditions import RenditionStore
+from appliance.voices.voiceprints import VoiceprintStore
 from appliance.workers import WorkerPool, WorkerSpec
 
 HERE = Path(__file__).parent
@@ -82,7 +84,9 @@ async def open_box(state_dir: Path, **settings: object):
             SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, kept), config.speech, "sine"
         )
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
-        jobs = JobRunner(db, registry, recordings, blobs, config)
+        prints = VoiceprintStore(db, append_entry)
+        gate = VoiceGate(GateRooms(db, prints, recordings, pool.voiceprint, append_entry), config.gate)
+        jobs = JobRunner(db, registry, recordings, blobs, config, gate)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
         box = Box("5e1f0c2a-0000-4000-8000-000000000001", "Counter", "0.1.0", utc_now())
@@ -100,7 +104,7 @@ async def open_box(state_dir: Path, **settings: object):
             renditions=renditions,
             lexicon=lexicon,
             models=jobs.models,
-            assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool)),
+            assembly=VoiceAssembly(AssemblyRooms(registry, jobs.models, consents, blobs, pool, gate)),
             synthesis=synthesis,
             jobs=jobs,
             announcer=announcer,
@@ -108,6 +112,8 @@ async def open_box(state_dir: Path, **settings: object):
             pool=pool,
             plugins=plugins,
             audit=audit,
+            gate=gate,
+            prints=prints,
             marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,
             security=security,

@@ -8,6 +8,7 @@ import json
 import pytest
 from open_box import open_box
 
+from appliance.audio.files import read_audio
 from appliance.contracts import QualityReport
 from appliance.voices.records import NewRecording
 
@@ -122,7 +123,10 @@ async def test_a_resting_job_over_http_with_its_curves_and_samples(tmp_path, spo
         (sample,) = (await call(resting, "GET", f"{path}/samples", 200))["items"]
         assert (sample["id"], sample["step"]) == ("learn_sound-40.wav", 40)
         async with resting.client.get(f"{path}/samples/{sample['id']}") as answer:
-            assert (answer.content_type, await answer.read()) == ("audio/wav", spoken_wav)
+            body = await answer.read()
+            assert (answer.content_type, answer.headers["X-AI-Generated"]) == ("audio/wav", "true")
+            assert len(read_audio(body).samples) == len(read_audio(spoken_wav).samples)
+            assert body != spoken_wav  # marked as it leaves
         problem = await call(resting, "GET", f"{path}/samples/..%2Fcurves.jsonl", 404)
         assert problem["code"] == "job_sample_not_found"
         await call(resting, "DELETE", path, 202)

@@ -28,6 +28,7 @@ from appliance.doors.http import (
     openai,
     openapi,
     pages,
+    protected,
     recordings,
     scripts,
     sessions,
@@ -81,6 +82,7 @@ BUILT_IN: tuple[Route, ...] = (
     *audit.ROUTES,
     *trust.ROUTES,
     *credentials.ROUTES,
+    *protected.ROUTES,
     *openapi.ROUTES,
 )
 

@@ -554,3 +554,41 @@ class DetectionTold(Told):
     provenance: dict[str, Any] | None
     duration_s: float
     searched_s: float
+
+
+# ---------------------------------------------------------------- voiceprints
+
+
+class ProtectedAsked(Asked):
+    name: str = Field(min_length=1, max_length=200, description="whose voice it is; for people")
+    filename: str = Field("", max_length=200, description="kept nowhere, like the sound")
+
+
+class ProtectedTold(Told):
+    id: str
+    name: str
+    created_at: str
+    pieces: int
+
+
+class ProtectedListTold(Told):
+    items: list[ProtectedTold]
+    next: str | None
+
+
+class ReviewAsked(Asked):
+    decision: Literal["allow", "deny"]
+
+
+class ReviewTold(Told):
+    id: str
+    voice: str
+    kind: str
+    other: str
+    score: float
+    state: str
+
+
+class ReviewsTold(Told):
+    items: list[ReviewTold]
+    next: str | None

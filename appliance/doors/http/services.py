@@ -25,11 +25,13 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.security.signing import DeviceKey
     from appliance.synthesis import Synthesis
     from appliance.voices.consents import ConsentStore
+    from appliance.voices.gate import VoiceGate
     from appliance.voices.lexicon import LexiconStore
     from appliance.voices.models import ModelStore
     from appliance.voices.recordings import RecordingStore
     from appliance.voices.registry import VoiceRegistry
     from appliance.voices.renditions import RenditionStore
+    from appliance.voices.voiceprints import VoiceprintStore
     from appliance.workers import WorkerPool
 
 
@@ -66,6 +68,8 @@ class Services:
     plugins: Plugins
     audit: AuditLog
     marks: MarksDesk
+    gate: VoiceGate
+    prints: VoiceprintStore
     device_key: DeviceKey
     security: Security
 
