@@ -104,8 +104,9 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         cache = await asyncio.to_thread(_open_cache, settings, state)
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
-        prints = VoiceprintStore(db, append_entry)
-        gate = VoiceGate(GateRooms(db, prints, recordings, pool.voiceprint, append_entry), settings.gate)
+        gate = VoiceGate(
+            GateRooms(db, VoiceprintStore(db, append_entry), recordings, pool.voiceprint, append_entry), settings.gate
+        )
         jobs = JobRunner(db, registry, recordings, blobs, settings, gate)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
@@ -138,7 +139,6 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             plugins=plugins,
             audit=audit,
             gate=gate,
-            prints=prints,
             marks=MarksDesk(DeskRooms(db, audit, pool), watermark_key, state.keys, name),
             device_key=device_key,
             security=security,

@@ -137,6 +137,8 @@ class PublishingSettings(Slice):
     """Where publications may be written."""
 
     folders: tuple[Path, ...] = ()  # folders outside the state directory that channels may write below
+
+
 class GateSettings(Slice):
     """Whose voice must not be cloned."""
 

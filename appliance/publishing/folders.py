@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from appliance.audio.files import read_audio, to_mono
+from appliance.audio.tags import read_tags
 from appliance.contracts import Channel, ChannelHost, DeliveredLine, Delivery, JsonDict, StagedDelivery
 from appliance.errors import Forbidden, InvalidInput, StorageFull
 from appliance.publishing.prompts import FORMATS, encode_prompt
@@ -104,11 +105,12 @@ def manifest_of(delivery: Delivery, files: dict[str, list[str]]) -> JsonDict:
 
 def line_files(line: DeliveredLine, formats: list[str]) -> dict[PurePosixPath, bytes]:
     """The files of one line. Raises Unavailable("codec_missing"), Corrupt."""
-    decoded = read_audio(line.path, max_duration_s=LONGEST_LINE_S)
+    content = line.path.read_bytes()
+    decoded, tags = read_audio(content, max_duration_s=LONGEST_LINE_S), read_tags(content)
     samples = to_mono(decoded.samples)
     files: dict[PurePosixPath, bytes] = {}
     for format in formats:
-        files |= encode_prompt(samples, decoded.sample_rate, format, line.name)
+        files |= encode_prompt(samples, decoded.sample_rate, format, line.name, tags)
     return files
 
 

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 
 from appliance.audio.encoding import encode_audio
+from appliance.audio.tags import Tags
 from appliance.contracts import Samples
 from appliance.errors import InvalidInput, Unavailable
 
@@ -24,27 +25,27 @@ WIDEBAND_RATE = 16_000
 G722_BIT_RATE = 64_000
 
 
-def encode_prompt(samples: Samples, sample_rate: int, format: str, name: str) -> dict[PurePosixPath, bytes]:
+def encode_prompt(samples: Samples, sample_rate: int, format: str, name: str, tags: Tags) -> dict[PurePosixPath, bytes]:
     """The files of one line in one format: path below the channel's folder -> content.
 
-    `samples` (n,) mono. wav8 is PCM at 8 kHz in `NAME.wav`; ulaw, alaw (G.711), g722 (G.722, 64 kbit/s) and sln16
-    (PCM at 16 kHz) are raw; freeswitch is PCM in `8000/` and `16000/`. Raises InvalidInput("format_unknown"),
-    Unavailable("codec_missing").
+    `samples` (n,) mono; `tags` go where a format has metadata. wav8 is PCM at 8 kHz in `NAME.wav`; ulaw, alaw (G.711),
+    g722 (G.722, 64 kbit/s) and sln16 (PCM at 16 kHz) are raw; freeswitch is PCM in `8000/` and `16000/`. Raises
+    InvalidInput("format_unknown"), Unavailable("codec_missing").
     """
     at = {rate: _resampled(samples, sample_rate, rate) for rate in _RATES.get(format, ())}
     match format:
         case "wav" | "flac" | "mp3" | "opus":
-            return {PurePosixPath(f"{name}.{format}"): encode_audio(samples, sample_rate, format)}
+            return {PurePosixPath(f"{name}.{format}"): encode_audio(samples, sample_rate, format, tags)}
         case "wav8":
-            return {PurePosixPath(f"{name}.wav"): encode_audio(at[TELEPHONE_RATE], TELEPHONE_RATE, "wav")}
+            return {PurePosixPath(f"{name}.wav"): encode_audio(at[TELEPHONE_RATE], TELEPHONE_RATE, "wav", tags)}
         case "ulaw" | "alaw":
             return {PurePosixPath(f"{name}.{format}"): _raw(at[TELEPHONE_RATE], TELEPHONE_RATE, format.upper())}
         case "g722":
             return {PurePosixPath(f"{name}.g722"): _g722(at[WIDEBAND_RATE])}
         case "sln16":
-            return {PurePosixPath(f"{name}.sln16"): encode_audio(at[WIDEBAND_RATE], WIDEBAND_RATE, "pcm")}
+            return {PurePosixPath(f"{name}.sln16"): encode_audio(at[WIDEBAND_RATE], WIDEBAND_RATE, "pcm", tags)}
         case "freeswitch":
-            return {PurePosixPath(str(rate), f"{name}.wav"): encode_audio(at[rate], rate, "wav") for rate in at}
+            return {PurePosixPath(str(rate), f"{name}.wav"): encode_audio(at[rate], rate, "wav", tags) for rate in at}
     raise InvalidInput("format_unknown", format=format[:20], known=", ".join(FORMATS))
 
 

@@ -39,6 +39,8 @@ RULES = (
     Rule("/v1/dubbings", "scripts.read", "scripts.write"),
     Rule("/v1/channels", "channels.read", "channels.write"),
     Rule("/v1/peers", "channels.read", "channels.write"),
+    Rule("/v1/protected-voices", "protection.read", "protection.write"),
+    Rule("/v1/gate-reviews", "protection.read", "protection.write"),
     Rule("/v1/detect", "detect", "detect"),
     Rule("/v1/system", "system.read", "system.write"),
     Rule("/v1/plugins", "system.read", "system.write"),
@@ -66,6 +68,7 @@ _ADMINISTER = (
     _OPERATE
     | _STEWARD
     | _AUDIT
+    | {"protection.read", "protection.write"}  # not for those who clone
     | {"tokens.write", "people.write", "audit.write", "tenants.read", "system.write", "channels.write"}
 )
 

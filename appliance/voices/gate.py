@@ -45,6 +45,7 @@ class VoiceGate:
 
     def __init__(self, rooms: GateRooms, settings: GateSettings) -> None:
         self._rooms = rooms
+        self.prints = rooms.prints
         self._settings = settings
 
     async def learn(self, tenant: str, recordings: Sequence[Recording]) -> dict[str, Print]:

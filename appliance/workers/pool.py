@@ -93,7 +93,7 @@ class WorkerPool:
 
     async def check(self, path: Path) -> QualityReport:
         """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""
-        done, _ = await self._listen({"op": "check", "path": str(path)})
+        done = await self._listen({"op": "check", "path": str(path)})
         return report_from_json(done["report"])
 
     async def judge(
@@ -113,22 +113,25 @@ class WorkerPool:
 
     async def transcribe(self, path: Path, language: str | None = None) -> Transcript:
         """Write down what a recording says. Raises Unavailable("transcriber_missing")."""
-        done, _ = await self._listen({"op": "transcribe", "path": str(path), "language": language})
+        done = await self._listen({"op": "transcribe", "path": str(path), "language": language})
         return transcript_from_json(done["transcript"])
 
     async def detect(self, path: Path, key: bytes, anchors: str) -> JsonDict:
         """What marks a sound file carries; see `audio.detection.detect_file`. Raises what reading it raised."""
         order = {"op": "detect", "path": str(path), "key": key.hex(), "anchors": anchors}
-        done, _ = await self._listen(order)
+        done = await self._listen(order)
         found: JsonDict = done["found"]
         return found
 
     async def voiceprint(self, path: Path) -> NDArray[np.float32]:
         """(conditions, pieces, width): whose voice it is; see `audio.voiceprint`. Raises InvalidInput."""
-        done, vectors = await self._listen({"op": "voiceprint", "path": str(path)})
+        done, vectors = await self._listen_for({"op": "voiceprint", "path": str(path)})
         return np.frombuffer(vectors, "<f4").reshape(done["shape"])
 
-    async def _listen(self, order: JsonDict) -> tuple[JsonDict, bytes]:
+    async def _listen(self, order: JsonDict) -> JsonDict:
+        return (await self._listen_for(order))[0]
+
+    async def _listen_for(self, order: JsonDict) -> tuple[JsonDict, bytes]:
         ticket = await self._listeners.submit(order, 0, LISTEN_DEADLINE_S)
         try:
             async for header, payload in ticket.results():

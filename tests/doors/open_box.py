@@ -84,8 +84,9 @@ async def open_box(state_dir: Path, **settings: object):
             SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, kept), config.speech, "sine"
         )
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
-        prints = VoiceprintStore(db, append_entry)
-        gate = VoiceGate(GateRooms(db, prints, recordings, pool.voiceprint, append_entry), config.gate)
+        gate = VoiceGate(
+            GateRooms(db, VoiceprintStore(db, append_entry), recordings, pool.voiceprint, append_entry), config.gate
+        )
         jobs = JobRunner(db, registry, recordings, blobs, config, gate)
         await jobs.start()
         stack.push_async_callback(jobs.stop)
@@ -113,7 +114,6 @@ async def open_box(state_dir: Path, **settings: object):
             plugins=plugins,
             audit=audit,
             gate=gate,
-            prints=prints,
             marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,
             security=security,

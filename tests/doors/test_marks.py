@@ -28,6 +28,8 @@ EXITS = {
     "doors/http/versions.py:wav_header": "sound of `synthesis`; tags of the speech",
     "doors/http/utterances.py:pcm16": "sound of `synthesis`; PCM has no place for tags, the frames before it say so",
     "announcer/rendering.py:encode_audio": "sound of `synthesis`; tags of the speech",
+    "publishing/prompts.py:encode_audio": "sound of `synthesis`, with the tags of the filed rendition",
+    "publishing/rendering.py:encode_audio": "sound of `synthesis`; tags of the speech",
     "marks/desk.py:encode_audio": "files without marks are marked here as they leave",
     "marks/desk.py:pcm16": "a digest",
     "marks/stage.py:pcm16": "a digest",

@@ -26,32 +26,32 @@ async def protect(request: web.Request) -> web.Response:
     services, tenant = services_of(request), principal_of(request).tenant
     async with receive_upload(request, ProtectedAsked) as upload:
         print_ = await services.pool.voiceprint(upload.path)
-        voice = await services.prints.protect(tenant, upload.asked.name, MODEL, print_)
+        voice = await services.gate.prints.protect(tenant, upload.asked.name, MODEL, print_)
     return answer_json(voice.as_json(), status=201)
 
 
 async def list_protected(request: web.Request) -> web.Response:
     """`GET /v1/protected-voices`."""
-    rows = await services_of(request).prints.protected(principal_of(request).tenant)
+    rows = await services_of(request).gate.prints.protected(principal_of(request).tenant)
     return answer_page([row.as_json() for row in rows], None)
 
 
 async def unprotect(request: web.Request) -> web.Response:
     """`DELETE /v1/protected-voices/{protected}`."""
-    await services_of(request).prints.unprotect(principal_of(request).tenant, request.match_info["protected"])
+    await services_of(request).gate.prints.unprotect(principal_of(request).tenant, request.match_info["protected"])
     return web.Response(status=204)
 
 
 async def list_reviews(request: web.Request) -> web.Response:
     """`GET /v1/gate-reviews`."""
-    rows = await services_of(request).prints.reviews(principal_of(request).tenant)
+    rows = await services_of(request).gate.prints.reviews(principal_of(request).tenant)
     return answer_page([row.as_json() for row in rows], None)
 
 
 async def decide(request: web.Request) -> web.Response:
     """`POST /v1/gate-reviews/{review}`."""
     asked = await read_record(request, ReviewAsked)
-    prints, tenant = services_of(request).prints, principal_of(request).tenant
+    prints, tenant = services_of(request).gate.prints, principal_of(request).tenant
     review = await prints.decide(tenant, request.match_info["review"], is_allowed=asked.decision == "allow")
     return answer_json(review.as_json())
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.voices.recordings import RecordingStore
     from appliance.voices.registry import VoiceRegistry
     from appliance.voices.renditions import RenditionStore
-    from appliance.voices.voiceprints import VoiceprintStore
     from appliance.workers import WorkerPool
 
 
@@ -69,7 +68,6 @@ class Services:
     audit: AuditLog
     marks: MarksDesk
     gate: VoiceGate
-    prints: VoiceprintStore
     device_key: DeviceKey
     security: Security
 
