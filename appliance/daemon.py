@@ -33,6 +33,7 @@ from appliance.publishing.office import OfficeRooms, open_office
 from appliance.publishing.peers import Identity
 from appliance.security.audit import append_entry
 from appliance.security.room import open_security
+from appliance.security.signing import DeviceKey
 from appliance.security.tls import ServerCertificate
 from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.starters import seed_starters
@@ -99,8 +100,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(pool.stop)
         lexicon = LexiconStore(db, plugins.frontends)
         name = settings.discovery.name or socket.gethostname()
-        watermark_key = device_key.derive("watermark")
-        marks = MarksStage(BoxMarks(watermark_key, name), audit, settings.marks, settings.speech.target_lufs)
+        marks, desk = _make_marks(DeskRooms(db, audit, pool), security.key, settings, name)
         cache = await asyncio.to_thread(_open_cache, settings, state)
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
@@ -139,7 +139,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             plugins=plugins,
             audit=audit,
             gate=gate,
-            marks=MarksDesk(DeskRooms(db, audit, pool), watermark_key, state.keys, name),
+            marks=desk,
             device_key=device_key,
             security=security,
         )
@@ -160,6 +160,13 @@ def without_quarantined(settings: Settings, plugins: Plugins) -> Settings:
     failed = tuple(info.name for info in plugins.report() if info.state == "quarantined")
     blocked = settings.plugins.model_copy(update={"blocked": (*settings.plugins.blocked, *failed)})
     return settings.model_copy(update={"plugins": blocked}) if failed else settings
+
+
+def _make_marks(rooms: DeskRooms, key: DeviceKey, settings: Settings, name: str) -> tuple[MarksStage, MarksDesk]:
+    """What marks speech, and what finds the marks again, with one key."""
+    secret = key.derive("watermark")
+    stage = MarksStage(BoxMarks(secret, name), rooms.audit, settings.marks, settings.speech.target_lufs)
+    return stage, MarksDesk(rooms, secret, StateDir(settings.state_dir).keys, name)
 
 
 def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:
