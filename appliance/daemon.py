@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from appliance import __version__
 from appliance.announcer.announcer import Announcer
+from appliance.announcer.scheduler import Scheduler
 from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import Database, open_database, utc_now
 from appliance.doors.discovery import announce, reachable_addresses
@@ -116,7 +117,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         office = await stack.enter_async_context(
             open_office(office_rooms, settings.state_dir, settings.publishing.folders)
         )
-        announcer = await stack.enter_async_context(Announcer(synthesis, db, blobs, settings.loudspeaker))
+        announcer, schedules = await _announce(stack, Announcer(synthesis, db, blobs, settings.loudspeaker), db)
 
         box = Box(me.uuid, me.name, __version__, utc_now())
         services = Services(
@@ -135,6 +136,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             jobs=jobs,
             announcer=announcer,
             office=office,
+            schedules=schedules,
             pool=pool,
             plugins=plugins,
             audit=audit,
@@ -153,6 +155,12 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         except VoicedError as error:
             log.error("the box cannot speak yet: %s", error)
         yield url
+
+
+async def _announce(stack: AsyncExitStack, announcer: Announcer, db: Database) -> tuple[Announcer, Scheduler]:
+    """Open the loudspeakers, then look at the clock."""
+    await stack.enter_async_context(announcer)
+    return announcer, await stack.enter_async_context(Scheduler(db, announcer))
 
 
 def without_quarantined(settings: Settings, plugins: Plugins) -> Settings:

@@ -357,6 +357,28 @@ CREATE TABLE gate_reviews (
 ) STRICT"""
 
 
+_SCHEDULES = (
+    """CREATE TABLE schedules (
+        tenant TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, rule TEXT NOT NULL, message TEXT NOT NULL,
+        time_zone TEXT NOT NULL, if_missed TEXT NOT NULL CHECK (if_missed IN ('play', 'skip')), grace_s REAL NOT NULL,
+        is_enabled INTEGER NOT NULL DEFAULT 1, decided_until TEXT NOT NULL,
+        created_at TEXT NOT NULL, removed_at TEXT,
+        PRIMARY KEY (tenant, id)
+    ) STRICT""",
+    """CREATE TABLE schedule_runs (
+        tenant TEXT NOT NULL, schedule TEXT NOT NULL, due_at TEXT NOT NULL,
+        outcome TEXT NOT NULL CHECK (outcome IN ('played', 'missed')), reason TEXT NOT NULL,
+        announcement TEXT NOT NULL, decided_at TEXT NOT NULL,
+        PRIMARY KEY (tenant, schedule, due_at),
+        FOREIGN KEY (tenant, schedule) REFERENCES schedules (tenant, id)
+    ) STRICT""",
+    """CREATE TABLE music (
+        zone TEXT PRIMARY KEY, tenant TEXT NOT NULL, playlist TEXT NOT NULL, volume REAL NOT NULL,
+        is_shuffled INTEGER NOT NULL, started_at TEXT NOT NULL
+    ) STRICT""",
+)
+
+
 def _immutable(table: str) -> tuple[str, str]:
     """Triggers that refuse to rewrite history, whoever asks."""
     return (
@@ -435,4 +457,5 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
     ),
     Migration(14, "voiceprints", _run(_VOICEPRINTS, _PROTECTED, _REVIEWS)),
+    Migration(15, "schedules", _run(*_SCHEDULES)),
 )

@@ -31,7 +31,7 @@ from appliance.announcer.rendering import AHEAD, RenderAhead, RenderingRooms, Sp
 from appliance.announcer.zone import Desk, Zone
 from appliance.contracts import JsonDict
 from appliance.database import Database, utc_now
-from appliance.errors import Busy, InvalidInput, NotFound, Unavailable, VoicedError
+from appliance.errors import InvalidInput, NotFound, Unavailable, VoicedError
 from appliance.paging import Page
 from appliance.settings import LoudspeakerSettings, ZoneSettings
 from appliance.text.cleaning import clean_text
@@ -202,13 +202,13 @@ class Announcer:
         playing = zone.current.id if zone.current is not None else None
         return {**zone.outlet.state.as_json(language), "playing": playing, "waiting": zone.waiting}
 
-    def zones_as_json(self, language: str = "en") -> list[JsonDict]:
-        """Every zone: state, alarms, what plays and where it is."""
-        return [self.zone_as_json(name, language) for name in self.zones]
+    def zones_as_json(self, tenant: str, language: str = "en") -> list[JsonDict]:
+        """Every zone as a tenant sees it: state, alarms, what plays and where it is."""
+        return [self.zone_as_json(tenant, name, language) for name in self.zones]
 
-    def zone_as_json(self, name: str, language: str = "en") -> JsonDict:
+    def zone_as_json(self, tenant: str, name: str, language: str = "en") -> JsonDict:
         """One zone. Raises NotFound("zone_not_found")."""
-        return self.zone(name).as_json(self._local_time(), language)
+        return self.zone(name).as_json(tenant, self._local_time(), language)
 
     def events(self, tenant: str) -> AsyncIterator[Announcement | None]:
         """Every change of a tenant's messages from now on, as it happens; None: a zone changed."""
@@ -301,9 +301,7 @@ class Announcer:
 
     async def _require_speakable(self, tenant: str, what: NewAnnouncement | Announcement) -> None:
         """Everything that can be refused without making sound. A busy box is no reason: the queue waits for it."""
-        with suppress(Busy):
-            speech = await self._synthesis.open(speech_request(tenant, what))
-            await speech.chunks.aclose()  # type: ignore[attr-defined]
+        await self._synthesis.identify(speech_request(tenant, what))
 
 
 def _in_order(turns: dict[str, Turn]) -> tuple[Announcement, ...]:

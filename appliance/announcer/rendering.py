@@ -19,7 +19,7 @@ from appliance.audio.files import read_audio, to_mono
 from appliance.audio.tags import Tags
 from appliance.contracts import Audio
 from appliance.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable, VoicedError
-from appliance.synthesis import Speech, SpeechRequest
+from appliance.synthesis import Identified, Speech, SpeechRequest
 from appliance.voices.blobs import BlobStore
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class SpeechMaker(Protocol):
     """What the announcer needs of `Synthesis`."""
 
     async def open(self, request: SpeechRequest) -> Speech: ...
+
+    async def identify(self, request: SpeechRequest) -> Identified: ...
 
 
 def speech_request(tenant: str, what: Announcement | NewAnnouncement) -> SpeechRequest:
@@ -114,11 +116,12 @@ class RenderAhead:
 
     async def _speak(self, tenant: str, what: Announcement | NewAnnouncement) -> tuple[str, str, float]:
         """(rendition, digest, seconds) of the speech of a message, made now or once before."""
-        speech = await self._synthesis.open(speech_request(tenant, what))
-        known = await self._ledger.queue.spoken(tenant, speech.rendition)
+        request = speech_request(tenant, what)
+        rendition = (await self._synthesis.identify(request)).rendition
+        known = await self._ledger.queue.spoken(tenant, rendition)
         if known is not None and await asyncio.to_thread(self._is_whole, known[0]):
-            await speech.chunks.aclose()  # type: ignore[attr-defined]
-            return speech.rendition, *known
+            return rendition, *known
+        speech = await self._synthesis.open(request)
         parts = [chunk.samples async for chunk in speech.chunks]
         audio = Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
         digest = await asyncio.to_thread(self._file, audio, speech.tags)

@@ -212,13 +212,14 @@ class Zone:
 
     # ------------------------------------------------------------ for doors
 
-    def as_json(self, local: datetime, language: str) -> JsonDict:
-        """State, alarms and position of the zone."""
+    def as_json(self, tenant: str, local: datetime, language: str) -> JsonDict:
+        """State, alarms and position of the zone; what another tenant says there is shown without its words."""
         state, saying = self.outlet.state, self._sayings[-1] if self._sayings else None
         playing: JsonDict | None = None
         if saying is not None:
-            row, position_s = saying.row, self.outlet.position_s(saying.sound_id)
-            playing = {"announcement": row.id, "text": row.text, "priority": row.priority, "position_s": position_s}
+            row, is_ours = saying.row, saying.row.tenant == tenant
+            playing = {"announcement": row.id if is_ours else None, "text": row.text if is_ours else ""}
+            playing |= {"priority": row.priority, "position_s": self.outlet.position_s(saying.sound_id)}
         document = state.as_json(language)
         told = ("state", "code", "message", "remedy", "alarms", "device", "preferred", "since", "restarts", "losses")
         return {

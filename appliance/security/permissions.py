@@ -35,6 +35,8 @@ RULES = (
     Rule("/v1/lexicon", "lexicon.read", "lexicon.write"),
     Rule("/v1/announcements", "announcements.read", "announcements.write"),
     Rule("/v1/zones", "announcements.read", "announcements.write"),
+    Rule("/v1/schedules", "announcements.read", "announcements.write"),
+    Rule("/v1/music", "announcements.read", "announcements.write"),
     Rule("/v1/scripts", "scripts.read", "scripts.write"),
     Rule("/v1/dubbings", "scripts.read", "scripts.write"),
     Rule("/v1/channels", "channels.read", "channels.write"),

@@ -19,7 +19,7 @@ from appliance.announcer.player_link import Supervision
 from appliance.announcer.records import Announcement
 from appliance.contracts import Audio
 from appliance.errors import Busy, InvalidInput, NotFound, VoicedError
-from appliance.synthesis import Speech, SpeechRequest
+from appliance.synthesis import Identified, Speech, SpeechRequest
 from appliance.voices.records import VoiceVersion
 
 PATIENCE = Supervision(retry_s=0.2, retry_most_s=0.5, look_s=0.1, silence_s=2.0)
@@ -117,6 +117,10 @@ class LevelSpeech:
         self.rendered: list[str] = []
         self.busy_times = 0
         self.refusal: VoicedError | None = None
+
+    async def identify(self, request: SpeechRequest) -> Identified:
+        speech = await self.open(request)
+        return Identified(speech.voice, speech.rendition, speech.seed, 0.0)
 
     async def open(self, request: SpeechRequest) -> Speech:
         if not request.text.strip():

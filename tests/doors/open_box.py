@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from appliance.announcer.announcer import Announcer
+from appliance.announcer.scheduler import Scheduler
 from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
@@ -110,6 +111,7 @@ async def open_box(state_dir: Path, **settings: object):
             jobs=jobs,
             announcer=announcer,
             office=office,
+            schedules=Scheduler(db, announcer),
             pool=pool,
             plugins=plugins,
             audit=audit,

@@ -67,13 +67,14 @@ async def read_message(services: Services, tenant: str, asked: AnnouncementAsked
 async def watch(request: web.Request) -> web.StreamResponse:
     """`GET /v1/announcements/events`: every change of a message or of a zone, as server-sent events."""
     announcer, language = services_of(request).announcer, language_of(request)
+    tenant = principal_of(request).tenant
 
     def tell(row: Announcement | None) -> tuple[str, JsonDict]:
         if row is None:
-            return "zones", {"items": announcer.zones_as_json(language)}
+            return "zones", {"items": announcer.zones_as_json(tenant, language)}
         return "announcement", show(row, language)
 
-    return await stream_events(request, announcer.events(principal_of(request).tenant), tell)
+    return await stream_events(request, announcer.events(tenant), tell)
 
 
 async def list_announcements(request: web.Request) -> web.Response:

@@ -484,6 +484,57 @@ class ZonesTold(PageTold):
     items: list[ZoneTold]
 
 
+class ScheduleAsked(Asked):
+    """Something to be said again and again: `cron`, or `times` on `dates` or `weekdays` (neither: every day)."""
+
+    name: str = Field(min_length=1, max_length=200)
+    message: AnnouncementAsked
+    cron: str = Field("", max_length=200, description="five or six fields, as in crontab(5)")
+    times: list[str] = Field(default_factory=list, max_length=50, description="17:45")
+    weekdays: list[str] = Field(default_factory=list, max_length=7, description="mon … sun")
+    dates: list[str] = Field(default_factory=list, max_length=1_000, description="2026-12-24")
+    first_day: str = Field("", max_length=10)
+    last_day: str = Field("", max_length=10)
+    except_days: list[str] = Field(default_factory=list, max_length=1_000, description="2026-12-25, or a span a/b")
+    time_zone: str = Field("", max_length=60, description="IANA name; empty: the one of the box")
+    if_missed: Literal["play", "skip"] = Field("skip", description="when its time was jumped over")
+    grace_s: float = Field(300.0, ge=0, le=86_400, allow_inf_nan=False, description="how late it may be played then")
+
+
+class ScheduleChangeAsked(Asked):
+    is_enabled: bool
+
+
+class ScheduleTold(Told):
+    id: str
+    name: str
+    rule: dict[str, Any]
+    message: dict[str, Any]
+    time_zone: str
+    if_missed: str
+    grace_s: float
+    is_enabled: bool
+    created_at: str
+    next: list[str]
+
+
+class SchedulesTold(PageTold):
+    items: list[ScheduleTold]
+
+
+class RunTold(Told):
+    id: str
+    due_at: str
+    outcome: str
+    reason: str
+    announcement: str
+    decided_at: str
+
+
+class RunsTold(PageTold):
+    items: list[RunTold]
+
+
 class VolumeAsked(Asked):
     volume: float = Field(ge=0, le=1, allow_inf_nan=False, description="until the next start of the box")
 

@@ -14,6 +14,7 @@ from appliance.settings import Settings
 
 if TYPE_CHECKING:  # records of rooms below, named for the reader and the type checker only
     from appliance.announcer.announcer import Announcer
+    from appliance.announcer.scheduler import Scheduler
     from appliance.assembly import VoiceAssembly
     from appliance.database import Database
     from appliance.jobs.runner import JobRunner
@@ -63,6 +64,7 @@ class Services:
     jobs: JobRunner
     announcer: Announcer
     office: Office
+    schedules: Scheduler
     pool: WorkerPool
     plugins: Plugins
     audit: AuditLog

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_record
 from appliance.doors.http.middleware import language_of
@@ -14,7 +15,8 @@ from appliance.doors.http.services import services_of
 
 async def list_zones(request: web.Request) -> web.Response:
     """`GET /v1/zones`."""
-    zones = services_of(request).announcer.zones_as_json(language_of(request))
+    tenant = principal_of(request).tenant
+    zones = services_of(request).announcer.zones_as_json(tenant, language_of(request))
     return answer_json({"items": zones, "next": None})
 
 
@@ -31,8 +33,8 @@ async def change_zone(request: web.Request) -> web.Response:
 
 
 def _answer_zone(request: web.Request) -> web.Response:
-    announcer = services_of(request).announcer
-    return answer_json(announcer.zone_as_json(request.match_info["zone"], language_of(request)))
+    announcer, tenant = services_of(request).announcer, principal_of(request).tenant
+    return answer_json(announcer.zone_as_json(tenant, request.match_info["zone"], language_of(request)))
 
 
 _ONE = "/v1/zones/{zone}"
