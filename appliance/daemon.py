@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 from appliance import __version__
-from appliance.announcer.announcer import Announcer
+from appliance.announcer.announcer import Announcer, Surroundings
 from appliance.announcer.scheduler import Scheduler
 from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.database import Database, open_database, utc_now
@@ -117,7 +117,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         office = await stack.enter_async_context(
             open_office(office_rooms, settings.state_dir, settings.publishing.folders)
         )
-        announcer, schedules = await _announce(stack, Announcer(synthesis, db, blobs, settings.loudspeaker), db)
+        announcer, schedules = await _announce(stack, settings, synthesis, db, blobs)
 
         box = Box(me.uuid, me.name, __version__, utc_now())
         services = Services(
@@ -157,9 +157,12 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         yield url
 
 
-async def _announce(stack: AsyncExitStack, announcer: Announcer, db: Database) -> tuple[Announcer, Scheduler]:
+async def _announce(
+    stack: AsyncExitStack, settings: Settings, synthesis: Synthesis, db: Database, blobs: BlobStore
+) -> tuple[Announcer, Scheduler]:
     """Open the loudspeakers, then look at the clock."""
-    await stack.enter_async_context(announcer)
+    around = Surroundings(music_dir=settings.state_dir / "music")
+    announcer = await stack.enter_async_context(Announcer(synthesis, db, blobs, settings.loudspeaker, around))
     return announcer, await stack.enter_async_context(Scheduler(db, announcer))
 
 

@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from appliance.announcer.hours import Clock, find_time_zone
 from appliance.announcer.ledger import Ledger
 from appliance.announcer.loudspeaker import Loudspeaker, Outlet
+from appliance.announcer.music import MusicDesk, MusicShelf, ZoneMusic
 from appliance.announcer.player_link import Supervision
 from appliance.announcer.queue import AnnouncementQueue, Turn
 from appliance.announcer.records import (
@@ -55,6 +57,7 @@ class Surroundings:
     supervision: Supervision = field(default_factory=Supervision)
     clock: Clock = field(default_factory=Clock)
     make_outlet: OutletMaker | None = None  # None: a loudspeaker of this box for every zone
+    music_dir: Path = Path("music")  # where playlists are, unless the settings say otherwise
 
 
 class Announcer:
@@ -88,6 +91,8 @@ class Announcer:
             name: Zone(name, zone, make_outlet(zone, self._note_outlet), desk)
             for name, zone in settings.named_zones.items()
         }
+        shelf = MusicShelf(settings.music_dir or surroundings.music_dir)
+        self.music = MusicDesk(db, shelf, {name: self._music_of(zone, shelf) for name, zone in self.zones.items()})
         self._conductor: asyncio.Task[None] | None = None
         self._deadlines: dict[str, tuple[float, str]] = {}  # id -> (loop time, tenant); wall clocks jump, waiting not
 
@@ -107,12 +112,14 @@ class Announcer:
         for zone in self.zones.values():
             await zone.outlet.open()
         self._conductor = asyncio.create_task(self._conduct(), name="announcer")
+        await self.music.start()
 
     async def close(self, drain_s: float = 10.0) -> None:
         """Let what is being said end (at most `drain_s`), then go. What waits is said after the next start."""
         if self._conductor is not None:
             self._conductor.cancel()
             await asyncio.wait({self._conductor})
+        await self.music.close()
         await self._rendering.close()
         await asyncio.gather(*(zone.close(drain_s) for zone in self.zones.values()))
         await asyncio.gather(*(zone.outlet.close() for zone in self.zones.values()))
@@ -285,6 +292,27 @@ class Announcer:
             await self._end(row)
         await asyncio.gather(*(zone.stop(row.id) for zone in self.zones.values()))
         return await self._queue.get(row.tenant, row.id)
+
+    def _music_of(self, zone: Zone, shelf: MusicShelf) -> ZoneMusic:
+        return ZoneMusic(zone.outlet, shelf, lambda: not zone.is_quiet(self._local_time()))
+
+    async def play_music(
+        self, tenant: str, zone: str, playlist: str, volume: float = 1.0, *, is_shuffled: bool = False
+    ) -> JsonDict:
+        """Play a playlist in a zone until it is stopped, also after a restart.
+
+        Raises Unavailable("loudspeaker_disabled"), NotFound (zone_not_found, playlist_not_found), InvalidInput
+        (volume_out_of_range, playlist_empty).
+        """
+        if not self._settings.enabled:
+            raise Unavailable("loudspeaker_disabled")
+        _require_volume(volume)
+        return await self.music.play(tenant, self.zone(zone).name, playlist, volume, is_shuffled=is_shuffled)
+
+    async def stop_music(self, zone: str = "") -> int:
+        """No music in a zone, or in any; in how many there was some. Raises NotFound("zone_not_found")."""
+        zones = [self.zone(zone).name] if zone else list(self.zones)
+        return sum([await self.music.stop(name) for name in zones])
 
     def _note_outlet(self) -> None:
         self._ledger.tell(None)

@@ -535,6 +535,36 @@ class RunsTold(PageTold):
     items: list[RunTold]
 
 
+class MusicAsked(Asked):
+    """A playlist to be played in a zone until it is stopped."""
+
+    playlist: str = Field(min_length=1, max_length=200)
+    zone: str = Field("", max_length=63, description="default: the first zone")
+    volume: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="on top of the zone's own")
+    shuffle: bool = False
+
+
+class ZoneQuery(Asked):
+    zone: str = Field("", max_length=63, description="default: all zones")
+
+
+class MusicTold(Told):
+    id: str = Field(description="the zone")
+    playlist: str
+    state: Literal["playing", "waiting", "empty", "stopped"]
+    file: str
+    position_s: float | None
+
+
+class MusicsTold(PageTold):
+    items: list[MusicTold]
+    playlists: dict[str, int] = Field(description="by name: how many files")
+
+
+class MusicStoppedTold(Told):
+    stopped: int
+
+
 class VolumeAsked(Asked):
     volume: float = Field(ge=0, le=1, allow_inf_nan=False, description="until the next start of the box")
 
