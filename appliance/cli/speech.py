@@ -32,6 +32,11 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
         return
     actions = command.add_subparsers(metavar="ACTION", required=True)
     add_speech_options(add_action(actions, "say", "queue an announcement", announce))
+    line = add_action(actions, "line", "say a published line of a script: it is rendered already", announce_line)
+    line.add_argument("script")
+    line.add_argument("line")
+    line.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="value of a variable")
+    _add_options(line)
     add_action(actions, "list", "queued and past announcements", list_announcements)
     stop = add_action(actions, "stop", "stop one announcement, or all", stop_announcements)
     stop.add_argument("id", nargs="?", help="which one (default: all)")
@@ -43,6 +48,11 @@ def add_speech_options(command: argparse.ArgumentParser) -> None:
         "--voice", help="voice, e.g. anna or anna@3 (default: the one promoted last, else the first of the engine)"
     )
     command.add_argument("--language", default="auto", help="zh, en, ja or auto")
+    _add_options(command)
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    """How something is said on the loudspeaker, whatever it is."""
     command.add_argument("--priority", choices=PRIORITIES, help="what is more urgent goes first")
     command.add_argument("--volume", type=float, help="0 to 1")
     command.add_argument("--no-chime", action="store_true", help="without the chime before")
@@ -86,10 +96,12 @@ def save(terminal: Terminal) -> int:
 def message_of(terminal: Terminal) -> JsonDict:
     """The message that the options describe, as the doors take it."""
     given = terminal.arguments
+    what = {"text": given.text, "voice": given.voice or default_voice(terminal.client), "language": given.language}
+    return {**what, **_options(given)}
+
+
+def _options(given: argparse.Namespace) -> JsonDict:
     order: JsonDict = {
-        "text": given.text,
-        "voice": given.voice or default_voice(terminal.client),
-        "language": given.language,
         "priority": given.priority,
         "volume": given.volume,
         "chime": False if given.no_chime else None,
@@ -102,9 +114,20 @@ def message_of(terminal: Terminal) -> JsonDict:
     return {key: value for key, value in order.items() if value is not None}
 
 
+def announce_line(terminal: Terminal) -> int:
+    """Queue a line that a script's channels carry."""
+    given = terminal.arguments
+    values = dict(setting.partition("=")[::2] for setting in given.set)
+    return _queue(terminal, {"script": given.script, "line": given.line, "values": values, **_options(given)})
+
+
 def announce(terminal: Terminal) -> int:
     """Queue an announcement and say what became of it."""
-    row = terminal.client.post("/v1/announcements", message_of(terminal))
+    return _queue(terminal, message_of(terminal))
+
+
+def _queue(terminal: Terminal, message: JsonDict) -> int:
+    row = terminal.client.post("/v1/announcements", message)
     if terminal.as_json:
         terminal.document(row)
         return 0

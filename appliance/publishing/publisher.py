@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.contracts import DeliveredLine, Delivery, JsonDict, StagedDelivery
@@ -166,6 +166,21 @@ class Publisher:
         async for current in self.events(publication.tenant, publication.script, publication.number):
             publication = current
         return publication
+
+    async def line(self, tenant: str, script: str, name: str, values: Mapping[str, str]) -> PublishedLine:
+        """The line that the script's channels carry now: by its full name, or by the line's with values of variables.
+
+        Raises NotFound (script_not_found, publication_not_found, line_not_found).
+        """
+        present = (await self._rooms.scripts.get(tenant, script)).published
+        if present is None:
+            raise NotFound("publication_not_found", script=script, publication=0)
+        publication = await self._rooms.publications.get(tenant, script, present)
+        for line in publication.lines:
+            is_meant = line.name == name or (line.line == name and values.items() <= line.values.items())
+            if is_meant and (not values or values.items() <= line.values.items()):
+                return line
+        raise NotFound("line_not_found", script=script, line=name[:80])
 
     async def delivery(self, publication: Publication) -> Delivery:
         """A publication with its files. Raises NotFound("rendition_not_found")."""

@@ -187,6 +187,21 @@ async def test_a_script_goes_out_and_comes_in_as_files(box):
     await box("GET", "/v1/scripts/files", 404)
 
 
+async def test_a_published_line_is_announced_as_it_was_rendered(box):
+    await box.save("hall", {"call": "Counter {counter}, please."}, variables={"counter": ["one", "two"]})
+    order = {"script": "hall", "line": "call", "values": {"counter": "two"}}
+    assert (await box("POST", "/v1/announcements", 404, json=order))["code"] == "publication_not_found"
+    published = await box.publish("hall")
+    row = await box("POST", "/v1/announcements", 202, json=order)
+    assert row["text"] == "Counter two, please."
+    rendition = await box.box.services.renditions.get("main", published["lines"][1]["rendition"])
+    assert (await box.box.services.announcer.get("main", row["id"])).audio == rendition.sha256
+    named = await box("POST", "/v1/announcements", 202, json={"script": "hall", "line": "call-one"})
+    assert named["text"] == "Counter one, please."
+    wrong = {"script": "hall", "line": "call", "values": {"counter": "nine"}}
+    assert (await box("POST", "/v1/announcements", 404, json=wrong))["code"] == "line_not_found"
+
+
 async def test_a_daemon_that_stops_in_the_middle_goes_on(tmp_path):
     texts = {f"l{number}": f"Line number {number}." for number in range(30)}
     async with opened(tmp_path / "state") as box:

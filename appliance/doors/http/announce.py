@@ -39,7 +39,11 @@ async def announce(request: web.Request) -> web.Response:
 
 
 async def read_message(services: Services, tenant: str, asked: AnnouncementAsked) -> NewAnnouncement:
-    """The message that is asked for. Raises InvalidInput("field_missing"), NotFound("rendition_not_found")."""
+    """The message that is asked for.
+
+    Raises InvalidInput("field_missing"), NotFound (rendition_not_found, script_not_found, line_not_found,
+    publication_not_found).
+    """
     message = NewAnnouncement(
         text=asked.text,
         voice=asked.voice,
@@ -54,8 +58,11 @@ async def read_message(services: Services, tenant: str, asked: AnnouncementAsked
         key=asked.key,
         interrupted=asked.interrupted,
     )
-    if asked.rendition:
-        rendition = await services.renditions.get(tenant, asked.rendition)
+    which = asked.rendition
+    if asked.script:
+        which = (await services.office.publisher.line(tenant, asked.script, asked.line, asked.values)).rendition
+    if which:
+        rendition = await services.renditions.get(tenant, which)
         voice = f"{rendition.voice}@{rendition.number}"
         return replace(message, text=rendition.text, voice=voice, language=rendition.language, audio=rendition.sha256)
     for name in ("text", "voice"):
