@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 ACTOR: ContextVar[str] = ContextVar("actor", default="box")  # set per request by the door that let somebody in
 
-DONE, REFUSED, FAILED = "done", "refused", "failed"
+DONE, REFUSED, FAILED, ASKED = "done", "refused", "failed", "asked"
 
 
 @dataclass(frozen=True)

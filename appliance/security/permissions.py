@@ -30,6 +30,7 @@ RULES = (
     Rule("/v1/datasets", "recordings.read", "recordings.write"),
     Rule("/v1/compare", "speak", "speak"),
     Rule("/v1/lineage", "recordings.read", "recordings.write"),  # it tells the words of recordings too
+    Rule("/v1/recordings/check", "recordings.check", "recordings.check"),  # keeps nothing
     Rule("/v1/jobs", "jobs.read", "jobs.write"),
     Rule("/v1/weights", "weights.read", "weights.write"),
     Rule("/v1/lexicon", "lexicon.read", "lexicon.write"),
@@ -62,7 +63,15 @@ _OPERATE = _DEVELOP | {
     *("scripts.read", "scripts.write", "channels.read"),
 }
 _STEWARD = _LISTEN | {
-    *("voices.write", "consents.read", "consents.write", "recordings.read", "recordings.write", "jobs.read"),
+    *(
+        "voices.write",
+        "consents.read",
+        "consents.write",
+        "recordings.read",
+        "recordings.write",
+        "recordings.check",
+        "jobs.read",
+    ),
     *("jobs.write", "weights.read", "weights.write", "lexicon.read", "lexicon.write", "system.read"),
 }
 _AUDIT = {"self", "detect", "audit.read", "voices.read", "consents.read", "tokens.read", "people.read", "jobs.read"}

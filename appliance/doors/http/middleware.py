@@ -15,9 +15,9 @@ from appliance import errors
 from appliance.callers import VOICES
 from appliance.doors.http.access import PRINCIPAL, let_in
 from appliance.doors.http.problems import problem
-from appliance.doors.http.routes import ErrorShape
+from appliance.doors.http.routes import ErrorShape, Route
 from appliance.doors.http.services import METRICS, SERVICES, TABLE
-from appliance.events import ACTOR
+from appliance.events import ACTOR, ASKED, Event
 from appliance.messages import preferred_language
 from appliance.security.permissions import operation_of
 
@@ -27,6 +27,10 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")  # what we accept from outside and write to logs
 OPENAI_PATHS = ("/v1/audio/", "/v1/models")
 STORING = frozenset({"recordings.write", "voices.write", "weights.write", "jobs.write"})  # their POST keeps files
+# Nothing of these is done unless the log has it first; consents, jobs, tokens, people and tenants are in the log by
+# the transaction that changes them.
+RECORDED = frozenset({"recordings.write", "voices.write", "weights.write", "scripts.write", "channels.write"})
+TAKEN_AWAY = frozenset({"/v1/recordings/{recording}/audio", "/v1/scripts/{script}/publications/{publication}/archive"})
 CLIENT_GONE = 499  # nobody reads it; the figures do
 
 # The pages are ours alone: no foreign script, no frame, no form target. Sounds are blobs that the page made itself.
@@ -93,10 +97,21 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     request[PRINCIPAL] = principal
     quotas = services.security.quotas
-    if route.method == "POST" and operation_of(route.method, route.path) in STORING:
+    operation = operation_of(route.method, route.path)
+    if route.method == "POST" and operation in STORING:
         await quotas.check_storage(principal.tenant)
+    if operation in RECORDED or route.path in TAKEN_AWAY:
+        await services.audit.record(_intent(request, route, principal.tenant))
     with quotas.one_request(principal.tenant):
         return await handler(request)
+
+
+def _intent(request: web.Request, route: Route, tenant: str) -> Event:
+    """What is about to be done, for the log; whether it could be done is told by the rooms, or by what is there."""
+    named = "/".join(request.match_info.values())
+    action = f"{route.path.split('/')[2]}.{'take' if route.method == 'GET' else route.method.lower()}"
+    voice = request.match_info.get("voice", "")
+    return Event(tenant, action, voice=voice, subject=named, outcome=ASKED, details={"path": route.path})
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:

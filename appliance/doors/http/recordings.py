@@ -138,8 +138,8 @@ def _new_recording(upload: Upload[RecordingQuery], report: QualityReport, label:
     return NewRecording(
         source=upload.path,
         filename=upload.asked.filename,
-        duration_s=float(report.measures.get("duration_s", 0.0)),
-        sample_rate=int(report.measures.get("sample_rate", 0)),
+        duration_s=float(report.measures.get("duration_s") or 0.0),
+        sample_rate=int(report.measures.get("sample_rate") or 0),
         report=report,
         transcript=label.transcript,
         language=label.language,
