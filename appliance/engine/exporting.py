@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from appliance.contracts import Artifact, Backend, EngineHost, SessionOptions
+from appliance.contracts import Artifact, Backend, EngineHost, Session, SessionOptions
 from appliance.engine.artifact_store import (
     EXAM,
     Arrays,
@@ -46,6 +46,15 @@ FLOAT, INT8_WEIGHTS = "float", "int8_weights"  # `Artifact.precision`; the secon
 
 
 @dataclass(frozen=True)
+class Written:
+    """One graph that has been written: an ONNX file, or an OpenVINO .xml and its .bin."""
+
+    precision: str
+    format: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class NetworkExport:
     """One network of an engine, ready to be exported."""
 
@@ -58,6 +67,8 @@ class NetworkExport:
     tolerance: float
     arithmetic: str = ""  # "f32" where a backend's own choice of less would be wrong
     int8_weights: bool = False  # whether to offer its matrices in 8 bits to runtimes that are good at it
+    write: Callable[[Path, frozenset[str]], Iterable[Written]] | None = None  # own graphs: folder, formats -> files
+    examine: Callable[[Session], tuple[float, float, str]] | None = None  # own exam: distance, ms, what was found
 
 
 def circumstances(host: EngineHost) -> Circumstances:
@@ -104,6 +115,10 @@ def reference_answers(network: NetworkExport) -> tuple[Arrays, ...]:
 
 def _write_all(network: NetworkExport, folder: Path, host: EngineHost) -> Iterable[Exported]:
     usable = [host.backends[name] for name in usable_backends(host.backends)]
+    if network.write is not None:
+        formats = frozenset(form for backend in usable for form in backend.formats)
+        yield from (_row(one.precision, one.format, *one.files) for one in network.write(folder, formats))
+        return
     graph = folder / "graph.onnx"
     write_onnx(network, graph)
     readers = [backend for backend in usable if "openvino" in backend.formats]
@@ -172,7 +187,7 @@ def _examined(
         for name in usable_backends(host.backends)
         if row.format in host.backends[name].formats and row.precision in host.backends[name].precisions
     }
-    options = SessionOptions(threads=host.threads, precision=network.arithmetic)
+    options = SessionOptions(threads=host.threads, precision=network.arithmetic, spins=network.examine is not None)
     exams = (_examine(network, backend, artifact, options, answers) for backend in readers.values())
     return replace(row, exams=tuple(exams))
 
@@ -184,19 +199,26 @@ def _examine(
     try:
         session = backend.load(artifact, options)
         try:
-            outputs = [session.run(feeds) for feeds in network.samples]  # the first run may still compile
-            started = time.perf_counter()
-            for feeds in network.samples:
-                session.run(feeds)
-            spent = time.perf_counter() - started
+            examine = network.examine or (lambda session: _compare(network, session, answers))
+            distance, spent_ms, note = examine(session)
         finally:
             session.close()
-        distance = max(network.distance(ours, theirs) for ours, theirs in zip(outputs, answers, strict=True))
     except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; it failed
         return Examination(*facts, None, network.tolerance, False, reason=describe(error))
     passed = bool(distance <= network.tolerance)
-    reason = "" if passed else f"it is {distance:.3g} away; {network.tolerance:g} is allowed"
-    return Examination(*facts, float(distance), network.tolerance, passed, round(1000 * spent, 2), reason)
+    reason = note if passed else f"it is {distance:.3g} away; {network.tolerance:g} is allowed. {note}".strip()
+    return Examination(*facts, float(distance), network.tolerance, passed, round(spent_ms, 2), reason)
+
+
+def _compare(network: NetworkExport, session: Session, answers: Sequence[Arrays]) -> tuple[float, float, str]:
+    """The worst distance over all samples, and the milliseconds that they take together."""
+    outputs = [session.run(feeds) for feeds in network.samples]  # the first run may still compile
+    started = time.perf_counter()
+    for feeds in network.samples:
+        session.run(feeds)
+    spent_ms = 1000 * (time.perf_counter() - started)
+    distance = max(network.distance(ours, theirs) for ours, theirs in zip(outputs, answers, strict=True))
+    return distance, spent_ms, ""
 
 
 # ---------------------------------------------------------------- distances

@@ -25,11 +25,13 @@ PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ("CUDAExecutionProvi
 class OnnxRuntimeBackend(Backend):
     """Runs ONNX graphs on the CPU, or on an NVIDIA GPU where the build can. Sessions are independent of each other."""
 
-    formats = ("onnx", "onnx_contrib")  # the second: with operators of com.microsoft
+    formats: tuple[str, ...] = ("onnx",)
 
     def __init__(self, name: str = "onnxruntime", device: str = "cpu") -> None:
         self.name = name
         self.device = device  # "cpu" | "cuda"
+        if device == "cpu":
+            self.formats = ("onnx", "onnx_contrib")  # the second: with operators of com.microsoft
 
     def probe(self) -> Probe:
         """Whether the library is here. For the CPU it is not imported, so a broken one shows at `load`."""

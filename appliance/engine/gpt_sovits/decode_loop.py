@@ -19,11 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from appliance.contracts import JsonDict
 from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row
 from appliance.engine.gpt_sovits.generation import MOST_TOKENS, Draws
 from appliance.engine.gpt_sovits.sampling import Noise, SamplingSettings
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemanticConfig
-from appliance.engine.placement import describe
+from appliance.engine.placement import CHOSEN, DEMOTED, PASSED, describe
 from appliance.errors import Cancelled, Corrupt, InvalidInput, TooLarge
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,17 @@ class Answer:
 class DecodeLoop:
     """Decodes for one s1 with the first of `decoders` that works; each is a function that opens one, the best first."""
 
-    def __init__(self, decoders: Mapping[str, Callable[[], Decoder]], config: TextToSemanticConfig) -> None:
+    def __init__(
+        self,
+        decoders: Mapping[str, Callable[[], Decoder]],
+        config: TextToSemanticConfig,
+        facts: Mapping[str, JsonDict] | None = None,
+        refused: tuple[JsonDict, ...] = (),
+    ) -> None:
+        """`facts` are what `rows` says of each decoder beside its state, `refused` rows of what is none."""
         self.config = config
+        self._facts, self._refused = facts or {}, refused
+        self.is_exported = len(decoders) > 1  # whether there is more than the network itself
         self.failures: dict[str, str] = {}  # name of a decoder that failed -> why
         self._decoders = dict(decoders)
         self._decoder: Decoder | None = None
@@ -102,6 +112,16 @@ class DecodeLoop:
                 if name == self.chosen:
                     raise
         return self._decoder
+
+    def rows(self) -> tuple[JsonDict, ...]:
+        """What was considered for decoding, for `Engine.placement`."""
+        found = []
+        for name in self._decoders:
+            row = {**self._facts.get(name, {"backend": name}), "state": CHOSEN if name == self.chosen else PASSED}
+            if name in self.failures:
+                row |= {"state": DEMOTED, "reason": self.failures[name]}
+            found.append(row)
+        return (*found, *self._refused)
 
     def ask(self, question: Question, cancelled: threading.Event) -> Answer:
         """Begin an answer; nothing is computed until somebody waits for it. Close it in the end."""

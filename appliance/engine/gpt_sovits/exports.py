@@ -22,6 +22,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {  # role of a file of weights -> network
     "bert": ("bert",),
     "hubert": ("hubert",),
     "s2": ("s2.text", "s2.frames", "s2.voice"),
+    "s1": ("s1.prefill", "s1.step"),
 }
 
 
@@ -45,6 +46,10 @@ def export_file(role: str, weights: Path, config: Path | None, host: EngineHost)
     networks = Networks(None)
     network = getattr(networks, role)(VoiceAssets("export", ENGINE, files))
     sources = sources_of(role, weights, config)
+    if role == "s1":
+        from appliance.engine.gpt_sovits.s1_exports import export_s1
+
+        return export_s1(network, sources, host)
     done = []
     for pupil in pupils_of(role, network):
         prepared = export(_described(pupil, sources[pupil.name]), host)

@@ -13,17 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from appliance.contracts import JsonDict, VoiceAssets
+from appliance.contracts import EngineHost, JsonDict, VoiceAssets
 from appliance.engine.gpt_sovits import pairing
 from appliance.engine.gpt_sovits.bert import BertConfig, ChineseBert
 from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
-from appliance.engine.gpt_sovits.decoding import TorchDecoder
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet
 from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
 from appliance.engine.gpt_sovits.placed import PlacedBert, PlacedHubert, PlacedSound
+from appliance.engine.gpt_sovits.s1_exports import S1Decoders
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.streaming import Sound
-from appliance.engine.gpt_sovits.t2s import TextToSemantic
+from appliance.engine.gpt_sovits.t2s import TextToSemantic, TextToSemanticConfig
 from appliance.engine.gpt_sovits.wordpiece import WordPiece
 from appliance.errors import Corrupt, Unavailable
 
@@ -56,12 +56,33 @@ class Networks:
         path = voice.files.get("s1")
         if path is None:
             raise Unavailable("model_file_missing", role="s1", title=TITLES["s1"])
-        network = self.s1(voice)
         with self._turn:
-            loop: DecodeLoop | None = self._shelf.pop(("decoder", path), None)
-            loop = loop or DecodeLoop({TorchDecoder.name: lambda: TorchDecoder(network)}, network.config)
+            held: DecodeLoop | None = self._shelf.pop(("decoder", path), None)
+            if held is not None:
+                self._keep("decoder", path, held)
+            if held is not None and (held.is_exported or self._preparation is None):
+                return held
+        found = self._preparation.find("s1", path, voice.files.get("s1_config")) if self._preparation else None
+        if held is not None and found is None:
+            return held
+        host = self._preparation.host if self._preparation else EngineHost({}, {}, path.parent)
+        loop = S1Decoders(host, self.s1_config(voice), lambda: self.s1(voice), found or {}).loop()
+        with self._turn:
             self._keep("decoder", path, loop)
         return loop
+
+    def s1_config(self, voice: VoiceAssets) -> TextToSemanticConfig:
+        """The sizes of s1, without loading it. Raises Corrupt("voice_files_corrupt")."""
+        try:
+            return TextToSemanticConfig.from_dict(_config("s1", voice))
+        except (KeyError, ValueError, TypeError) as error:
+            raise Corrupt("voice_files_corrupt", file="s1", reason=str(error)[:300]) from error
+
+    def decoder_rows(self) -> tuple[JsonDict, ...]:
+        """How s1 is decoded, for `Engine.placement`."""
+        with self._turn:
+            loops = [network for (role, _), network in self._shelf.items() if role == "decoder"]
+        return tuple(row for loop in loops[-1:] for row in loop.rows())
 
     def s2(self, voice: VoiceAssets) -> Synthesizer:
         return self._get("s2", voice, _make_s2)

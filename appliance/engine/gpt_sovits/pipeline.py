@@ -99,7 +99,7 @@ class GptSovitsEngine(Engine):
 
     def placement(self) -> tuple[JsonDict, ...]:
         loaded = self._loaded
-        return () if loaded is None else loaded.preparation.rows()
+        return () if loaded is None else (*loaded.preparation.rows(), *loaded.networks.decoder_rows())
 
     def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
         """Speak one clause; `timings` of the last chunk has prepare, frontend, tokens and sound in ms.

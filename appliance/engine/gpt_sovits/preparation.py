@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ class Preparation:
     """Exported networks of one process. Safe across threads."""
 
     def __init__(self, host: EngineHost) -> None:
-        self._host = host
+        self.host = host
         self._store = ArtifactStore(host.cache_dir)
         self._turn = threading.Lock()
         self._children: dict[tuple[str, Path], subprocess.Popen[bytes]] = {}
@@ -46,7 +46,7 @@ class Preparation:
 
     @cached_property
     def _now(self) -> Circumstances:
-        return circumstances(self._host)
+        return circumstances(self.host)
 
     def open(
         self, role: str, weights: Path, config: Path | None, graphs: Mapping[str, Graph] | None = None
@@ -55,34 +55,51 @@ class Preparation:
 
         What cannot be used is thrown away and, where the host lets this engine, exported anew in a child.
         """
-        if role not in PARTS or not self._now.backends:
+        opened: dict[str, PlacedNetwork] = {}
+
+        def take(name: str, prepared: Prepared) -> None:
+            opened[name] = open_network(prepared, self.host, (graphs or {}).get(name))
+
+        if not self._take_all(role, weights, config, take):
+            for session in opened.values():
+                session.close()
             return None
+        with self._turn:
+            self._open |= opened
+        return opened
+
+    def find(self, role: str, weights: Path, config: Path | None) -> dict[str, Prepared] | None:
+        """As `open`, for those who open them in their own way."""
+        found: dict[str, Prepared] = {}
+        return found if self._take_all(role, weights, config, found.__setitem__) else None
+
+    def _take_all(self, role: str, weights: Path, config: Path | None, take: Callable[[str, Prepared], None]) -> bool:
+        """Whether all networks of one file of weights have been exported and could be taken."""
+        if role not in PARTS or not self._now.backends:
+            return False
         with self._turn:
             child = self._children.get((role, weights))
             if child is not None and child.poll() is None:
-                return None
-        opened: dict[str, PlacedNetwork] = {}
-        for name, source in sources_of(role, weights, config).items():
+                return False
+        sources = sources_of(role, weights, config)
+        for name, source in sources.items():
             try:
                 prepared = self._store.find(source, self._now)
                 reason = "" if prepared else "not exported yet"
                 if prepared:
-                    opened[name] = open_network(prepared, self._host, (graphs or {}).get(name))
+                    take(name, prepared)
             except VoicedError as error:
                 reason = describe(error)
                 log.warning("%s: %s", name, reason)
                 self._store.remove(source)
             if reason:
                 self._wait(name, reason)
-                for session in opened.values():
-                    session.close()
                 self._start(role, weights, config)
-                return None
+                return False
         with self._turn:
-            self._open |= opened
-            for name in opened:
+            for name in sources:
                 self._waiting.pop(name, None)
-        return opened
+        return True
 
     def rows(self) -> tuple[JsonDict, ...]:
         """What was considered for each network, for `Engine.placement`."""
@@ -109,15 +126,15 @@ class Preparation:
     def _start(self, role: str, weights: Path, config: Path | None) -> None:
         """Once per process and file: what fails is not tried for ever."""
         with self._turn:
-            if not self._host.prepares or (role, weights) in self._children:
+            if not self.host.prepares or (role, weights) in self._children:
                 return
             order = {
                 "role": role,
                 "weights": str(weights),
                 "config": str(config) if config else None,
-                "cache_dir": str(self._host.cache_dir),
-                "threads": self._host.threads,
-                "backends": list(self._host.backends),
+                "cache_dir": str(self.host.cache_dir),
+                "threads": self.host.threads,
+                "backends": list(self.host.backends),
             }
             command = [sys.executable, "-m", __name__, json.dumps(order)]
             self._children[role, weights] = subprocess.Popen(command, stdin=subprocess.DEVNULL)

@@ -102,7 +102,7 @@ def prepare_voice(voice: VoiceAssets, networks: Networks, reader: Reader) -> Pre
     """
     settings = VoiceSettings.read(voice.settings)
     s2 = networks.s2(voice)
-    require_pair(networks.s1(voice).config.phonemes, s2.config.symbols)
+    require_pair(networks.s1_config(voice).phonemes, s2.config.symbols)
     clips = _read_clips(voice, has_prompt=bool(settings.transcript))
     with torch.inference_mode():
         timbre = _timbre(voice, networks, s2, clips)
