@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from appliance.cli import add_action, versions
+from appliance.cli import add_action, exporting, versions
 from appliance.cli.client import Refused
 from appliance.cli.models import import_paths
 
@@ -42,6 +42,9 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     consent.add_argument("--statement", required=True, help="the words that were agreed to")
     consent.add_argument("--purpose", action="append", choices=PURPOSES, help="default: clone, speak and announce")
     consent.add_argument("--expires", metavar="DATE", help="ISO 8601, e.g. 2027-12-31")
+    exporting.configure(
+        add_action(actions, "export", "the files of a voice for other programs", exporting.export_voice)
+    )
     add_action(actions, "delete", "withdraw a voice", delete_voice).add_argument("id")
     versions.add_actions(actions)
 

@@ -144,6 +144,27 @@ async def test_every_door_speaks_in_an_imported_voice(running, session):
     np.testing.assert_array_equal(soundfile.read(saved, dtype="float32")[0], sounds["anna"])
 
 
+def test_a_voice_is_taken_away_and_comes_back_as_it_was(running, tmp_path):
+    order = ("voices", "export", "--format", "gpt-sovits", "--to", tmp_path / "out", "--json")
+    taken = running.voiced(*order, "bella@1")
+    assert taken.code == 0, taken.err
+    files = [Path(name) for name in taken.document["files"]]
+    assert [path.name for path in files] == ["bella-v1-e1.ckpt", "bella-v1_e1_s0.pth", "bella-v1-reference.wav"]
+    assert files[1].read_bytes()[:2] == b"05"
+    brought = site.voiced("models", "import", *files[:2], state_dir=tmp_path / "alone")
+    assert brought.code == 0, brought.err
+    rows = site.voiced("models", "list", "--json", state_dir=tmp_path / "alone").document["items"]
+    mine = {row["kind"]: row["files"]["weights"] for row in rows}
+    theirs = {
+        row["name"]: row["files"]["weights"] for row in running.voiced("models", "list", "--json").document["items"]
+    }
+    assert mine == {"s1": theirs["anna-e15"], "s2": theirs["bella_e8_s90"]}
+    again = running.voiced(*order, "bella@1")
+    assert (again.code, "[file_exists]" in again.err) == (1, True), again.err
+    starter = running.voiced(*order, "sine-220")
+    assert (starter.code, "[export_engine_wrong]" in starter.err) == (1, True), starter.err
+
+
 async def test_the_loudspeaker_speaks_in_an_imported_voice(running, session):
     if find_library("portaudio") is None:
         pytest.skip("PortAudio is not installed (apt install libportaudio2)")

@@ -369,6 +369,13 @@ class ConsentsTold(PageTold):
 # ---------------------------------------------------------------- jobs
 
 
+class ExportAsked(Asked):
+    """Take a voice away."""
+
+    format: Literal["gpt-sovits"]
+    version: int | None = Field(None, ge=1, description="default: the one that speaks")
+
+
 class JobAsked(Asked):
     """Make a voice from recordings."""
 

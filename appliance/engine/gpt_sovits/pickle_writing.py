@@ -1,7 +1,7 @@
 """Writes archives as `torch.save` does, without torch and without anybody's classes: what `archives` reads.
 
-The pickle in it (protocol 2) consists of plain values, tensors that refer to storages beside it, and, where a value is a
-`Bag`, the attribute bag that official files wrap their configuration in. Names are written, never looked up.
+The pickle in it (protocol 2) consists of plain values, tensors that refer to storages beside it, and, where a value is
+a `Bag`, the attribute bag that official files wrap their configuration in. Names are written, never looked up.
 """
 
 from __future__ import annotations
@@ -109,8 +109,9 @@ class PickleWriter:
         for part in (key, "cpu", numbers.size):
             self._value(part)
         self._out.write(b"tQ")
-        for part in (0, tuple(numbers.shape), tuple(steps[::-1][: numbers.ndim]), False, Ordered({})):
-            self._value(part)
+        strides = tuple(steps[::-1][: numbers.ndim])
+        for argument in (0, tuple(numbers.shape), strides, False, Ordered({})):
+            self._value(argument)
         self._out.write(b"tR")
 
 
@@ -141,8 +142,7 @@ def write_archive(path: Path, content: Any, header: str = "") -> None:
 def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     """With as much padding before it that its bytes begin at a multiple of `ALIGNMENT`."""
     entry = zipfile.ZipInfo(name, EARLIEST)
-    assert archive.fp is not None
-    begin = archive.fp.tell() + 30 + len(name.encode()) + 4
+    begin = archive.start_dir + 30 + len(name.encode()) + 4
     gap = -begin % ALIGNMENT
     entry.extra = PADDING_FIELD + struct.pack("<H", gap) + b"Z" * gap
     archive.writestr(entry, content)

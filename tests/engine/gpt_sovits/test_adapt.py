@@ -75,10 +75,11 @@ def test_a_fine_tune_of_every_version(tmp_path: Path, version: str, more: tuple[
     Synthesizer.from_tensors(load_file(made / "s2.safetensors"), config)
 
 
+@pytest.mark.timeout(600)
 def test_killed_at_random_moments_it_ends_with_the_same_files(tmp_path: Path) -> None:
     """kill -9; VOICED_TEST_KILLS says how often."""
-    kills, chance = int(os.environ.get("VOICED_TEST_KILLS", "2")), random.Random(5)
-    steps = str(4 + kills // 2)
+    kills, chance = int(os.environ.get("VOICED_TEST_KILLS", "1")), random.Random(5)
+    steps = str(3 + kills // 2)
     rehearse(tmp_path / "whole", "--steps", steps)
     module = ("-m", "appliance.engine.gpt_sovits.training.rehearsal")
     command = [sys.executable, *module, *ORDER, "--steps", steps, "--folder", str(tmp_path / "broken")]

@@ -57,6 +57,13 @@ from appliance.text.gpt_sovits_symbols import GPT_SOVITS_SYMBOLS, MARKS
 
 S1 = {"phoneme_vocab_size": 732, "vocab_size": 1025, "hidden_dim": 512, "embedding_dim": 512}
 S1 |= {"head": 16, "n_layer": 24, "EOS": 1024}
+S2: JsonDict = {
+    **{"inter_channels": 192, "hidden_channels": 192, "filter_channels": 768, "n_heads": 2, "n_layers": 6},
+    **{"kernel_size": 3, "p_dropout": 0.1, "resblock": "1", "resblock_kernel_sizes": [3, 7, 11]},
+    **{"resblock_dilation_sizes": [[1, 3, 5]] * 3, "upsample_rates": [10, 8, 2, 2, 2]},
+    **{"upsample_initial_channel": 512, "upsample_kernel_sizes": [16, 16, 8, 2, 2], "gin_channels": 512},
+    **{"semantic_frame_rate": "25hz", "freeze_quantizer": True},
+}
 TINY_S1 = {"hidden_dim": 32, "embedding_dim": 32, "head": 2, "n_layer": 2}
 TINY_S2: JsonDict = {"inter_channels": 16, "hidden_channels": 16, "filter_channels": 32, "n_layers": 2}
 TINY_S2 |= {"upsample_initial_channel": 32, "gin_channels": 32, "mixer_width": 32}
@@ -99,7 +106,7 @@ def make_base(folder: Path, version: str, size: str) -> dict[str, Path]:
 
 
 def _s2_sizes(version: str, *, is_tiny: bool) -> JsonDict:
-    sizes: JsonDict = {"version": version}
+    sizes: JsonDict = {**S2, "version": version}
     if version != "v2":
         sizes |= {"gin_channels": 1024, "p_dropout": 0.0}
     if version == "v2ProPlus":
