@@ -34,6 +34,7 @@ FLUSH_S = 0.5  # what a crash of this process may take back of noted (speech) en
 RETRY_S = 2.0  # after the disk refused
 CHECKPOINT_EVERY = 1024  # entries; the tail after the last checkpoint is guarded by the chain alone
 MAX_WAITING = 20_000  # noted entries kept while the disk refuses; older ones are counted, not kept
+BATCH = 500  # noted entries per transaction: other writes come in between
 MAX_FIELD = 200  # characters of any value in an entry
 
 CHECKPOINT, TOMBSTONE = "checkpoint", "tombstone"
@@ -92,24 +93,24 @@ class AuditLog:
 
     async def _flush(self) -> None:
         async with self._flushing:
-            await self._write_batch()
+            while self._waiting:
+                await self._write_batch()
 
     async def _write_batch(self) -> None:
-        batch = list(self._waiting)
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         lost = self._lost
-        if not batch:
-            return
-        if lost:
-            batch.insert(0, Event("", "audit.gap", outcome="failed", details={"lost": lost}, actor="box"))
+        gap = [Event("", "audit.gap", outcome="failed", details={"lost": lost}, actor="box")] if lost else []
 
         def write_all(connection: sqlite3.Connection) -> bool:
-            for event in batch:
+            for event in (*gap, *batch):
                 append_entry(connection, event)
             return entries_since_checkpoint(connection) >= CHECKPOINT_EVERY
 
-        is_due = await self._db.write(write_all)
-        for _ in range(len(batch) - bool(lost)):
-            self._waiting.popleft()
+        try:
+            is_due = await self._db.write(write_all)
+        except BaseException:
+            self._waiting.extendleft(reversed(batch))
+            raise
         self._lost -= lost
         if is_due:
             await self.checkpoint()

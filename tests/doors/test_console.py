@@ -192,6 +192,21 @@ async def test_a_box_with_a_token_asks_for_it_once(visit, tmp_path):
         assert visited.troubles == []
 
 
+async def test_people_sign_in_with_login_and_password(visit, tmp_path):
+    async with open_box(tmp_path / "guarded", admin_token="open sesame") as guarded:
+        await guarded.services.security.people.add("main", "mei", "Mei", "operator", "correct horse battery")
+        page = (await visit(url=guarded.url)).page
+        await page.wait_for_selector("#token-dialog[open]")
+        await page.fill("#login", "mei")
+        await page.fill("#token", "guess")
+        await page.press("#token", "Enter")
+        await page.wait_for_selector("#token-wrong:not(:empty)")
+        await page.fill("#token", "correct horse battery")
+        await page.press("#token", "Enter")
+        await page.wait_for_selector("#token-dialog:not([open])", state="attached")
+        assert await page.evaluate("document.cookie") == ""
+
+
 async def test_the_documentation_shows_every_operation(visit, box):
     visited = await visit("/docs")
     page = visited.page

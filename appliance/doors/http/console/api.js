@@ -1,8 +1,10 @@
-// The box's own API, as every other client sees it. A token is asked for once and kept until the tab is closed.
+// The box's own API, as every other client sees it. A token is asked for once and kept until the tab is closed; who has
+// a login gets a cookie instead, which no script can read.
 import { currentLanguage, word } from "./words.js";
 
 const KEY = "voiced.token";
 let asking = null;
+let complaint = ""; // what the box said about the last try to sign in
 
 export class Problem extends Error {
   constructor(status, body) {
@@ -36,17 +38,27 @@ function askToken(wasWrong) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("token-dialog");
     const input = document.getElementById("token");
-    document.getElementById("token-wrong").textContent = wasWrong ? word("tokenWrong") : "";
+    const login = document.getElementById("login");
+    document.getElementById("token-wrong").textContent = complaint || (wasWrong ? word("tokenWrong") : "");
     input.value = "";
     dialog.addEventListener("cancel", (event) => event.preventDefault());
-    dialog.addEventListener("close", () => {
-      sessionStorage.setItem(KEY, input.value.trim());
+    dialog.addEventListener("close", async () => {
+      complaint = "";
+      sessionStorage.removeItem(KEY);
+      if (login.value.trim()) await signIn(login.value.trim(), input.value);
+      else sessionStorage.setItem(KEY, input.value.trim());
       asking = null;
       resolve();
     }, { once: true });
     dialog.showModal();
   });
   return asking;
+}
+
+async function signIn(login, password) {
+  const headers = { "Accept-Language": currentLanguage(), "Content-Type": "application/json" };
+  const answer = await fetch("/v1/session", { method: "POST", headers, body: JSON.stringify({ login, password }) });
+  if (!answer.ok) complaint = (await answer.json().catch(() => ({}))).detail || `HTTP ${answer.status}`;
 }
 
 // Server-sent events by fetch: EventSource cannot carry a token.

@@ -32,8 +32,8 @@ const WORDS = {
     f_name: "Name", f_version: "Version", f_uptime: "Running for", f_workers: "Speech processes", f_memory: "Memory of speech",
     f_storage: "Free storage", f_active: "Requests now", f_uuid: "Identity", of: "{free} of {total} GB",
     days: "{n} d {h} h", hours: "{h} h {m} min", minutes: "{m} min",
-    tokenTitle: "This box asks for a token", tokenHint: "It is in admin.token in the state directory of the box, or what VOICED_ADMIN_TOKEN says. It is kept until this tab is closed.",
-    token: "Token", tokenButton: "Continue", tokenWrong: "That was not the right token.",
+    tokenTitle: "This box asks who you are", tokenHint: "Sign in with your login and password; or leave the login empty and give a token. The owner's token is in admin.token in the state directory of the box, or what VOICED_ADMIN_TOKEN says. It is kept until this tab is closed.",
+    login: "Login", token: "Password or token", tokenButton: "Continue", tokenWrong: "That was not right.",
   },
   zh: {
     skip: "跳到输入框", sections: "栏目", other: "English",
@@ -66,8 +66,8 @@ const WORDS = {
     f_name: "名称", f_version: "版本", f_uptime: "已运行", f_workers: "语音进程", f_memory: "语音占用内存",
     f_storage: "剩余存储", f_active: "当前请求", f_uuid: "标识", of: "{free} / {total} GB",
     days: "{n} 天 {h} 小时", hours: "{h} 小时 {m} 分", minutes: "{m} 分钟",
-    tokenTitle: "这台设备需要令牌", tokenHint: "令牌在设备状态目录的 admin.token 文件中，或为 VOICED_ADMIN_TOKEN 的值。它只保存到本标签页关闭为止。",
-    token: "令牌", tokenButton: "继续", tokenWrong: "令牌不正确。",
+    tokenTitle: "请登录这台设备", tokenHint: "请输入登录名和密码；或将登录名留空，只填令牌。所有者的令牌在设备状态目录的 admin.token 文件中，或为 VOICED_ADMIN_TOKEN 的值。它只保存到本标签页关闭为止。",
+    login: "登录名", token: "密码或令牌", tokenButton: "继续", tokenWrong: "输入不正确。",
   },
 };
 
