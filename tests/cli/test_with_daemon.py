@@ -148,6 +148,21 @@ def test_announcements_of_a_box_without_loudspeaker(box):
     assert stopped.document["stopped"] == 0
 
 
+def test_zones_schedules_and_music(box):
+    (zone,) = box("zones", "--json").document["items"]
+    assert (zone["id"], zone["state"]) == ("main", "disabled")
+    wrong = box("zones", "volume", "garage", "0.5", "--json")
+    assert (wrong.code, wrong.document["error"]["code"]) == (1, "zone_not_found")
+    made = box("schedule", "add", "We close.", "--at", "17:45", "--on", "mon", "--zone", "main", "--json").document
+    assert (made["rule"], made["name"]) == ({"times": ["17:45"], "weekdays": ["mon"]}, "We close.")
+    assert [row["id"] for row in box("schedule", "--json").document["items"]] == [made["id"]]
+    assert "17:45" in box("schedule", "list").out
+    assert box("schedule", "runs", made["id"], "--json").document["items"] == []
+    assert box("schedule", "remove", made["id"], "--json").code == 0
+    assert box("music", "--json").document["items"] == []
+    assert box("music", "play", "morning", "--json").document["error"]["code"] == "loudspeaker_disabled"
+
+
 def test_plugins_come_from_the_daemon(box):
     rows = {row["id"]: row for row in box("plugins", "--json").document["items"]}
     assert rows["sine_engine"]["state"] == "active"
