@@ -273,6 +273,13 @@ async function showAnnouncements() {
   fill($("announcements"), page.items.map((row) => element("li", {}, what(row.text, [row.voice, row.explanation?.message].filter(Boolean).join(" · ")), tag(word(`ann_${row.state}`), { playing: "", failed: "bad" }[row.state] ?? "grey"))), word("nothingSaid"));
 }
 
+async function showZones() {
+  const { items } = await get("/v1/zones");
+  const told = (zone) => [zone.device, zone.playing?.text, ...zone.alarms.map((alarm) => `${alarm.message} ${alarm.remedy}`)].filter(Boolean).join(" · ");
+  const row = (zone) => element("li", {}, what(zone.id, told(zone)), tag(translated(`loud_${zone.state}`, zone.state), zone.alarms.length ? "bad" : "grey"));
+  $("zones").replaceChildren(...(items.length > 1 ? items.map(row) : [])); // the state of a single one stands above
+}
+
 function duration(seconds) {
   const [n, h, m] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
   if (n) return word("days", { n, h });
@@ -330,7 +337,7 @@ function showLanguage() {
 async function showAll() {
   showWords();
   showLanguage();
-  await Promise.all([showSystem(), showVoices(), showAnnouncements(), showPlugins(), loadRecordings(), loadJobs()].map((part) => part.catch(tell)));
+  await Promise.all([showSystem(), showVoices(), showAnnouncements(), showZones(), showPlugins(), loadRecordings(), loadJobs()].map((part) => part.catch(tell)));
 }
 
 $("speak-form").addEventListener("submit", (event) => {
@@ -366,5 +373,6 @@ setInterval(() => {
   if (document.hidden) return;
   showSystem().catch(tell);
   showAnnouncements().catch(() => {}); // the status line says it already
+  showZones().catch(() => {});
 }, SYSTEM_EVERY_MS);
 showAll();
