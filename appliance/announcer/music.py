@@ -61,9 +61,7 @@ class MusicShelf:
         folder = self.folder / playlist
         if playlist in ("", ".", "..") or Path(playlist).name != playlist or not folder.is_dir():
             known = ", ".join(self.playlists()) if playlist else "–"
-            raise NotFound(
-                "playlist_not_found", playlist=clean_name(playlist)[:80], known=known or "–"
-            )
+            raise NotFound("playlist_not_found", playlist=clean_name(playlist)[:80], known=known or "–")
         return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
