@@ -62,7 +62,7 @@ SUMMARIES = {
     "channels": "where publications go: list, set, remove",
     "peers": "paired boxes: list, invite, pair, remove",
     "dub": "narrate subtitles: an SRT or WebVTT file in, a track out",
-    "recordings": "recordings: check, add, list, record, session, slice",
+    "recordings": "recordings: check, add, list, record, session, slice, correct",
     "datasets": "datasets: list, show",
     "jobs": "jobs: list, show, watch, cancel",
     "detect": "what a sound file says about where it came from: watermark, metadata, signed provenance",

@@ -31,6 +31,10 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--files", nargs="+", type=Path, default=[], metavar="CLIP", help="clips instead of a microphone"
     )
     session.add_argument("--device", default="", help="microphone, name or index (default: the system's)")
+    words = add_action(actions, "correct", "write down what a recording really says", correct)
+    words.add_argument("id")
+    words.add_argument("transcript")
+    words.add_argument("--language", default="auto", help="zh, en, ja or auto")
     cut = add_action(actions, "slice", "cut a long recording into clips, check and label them", slice_file)
     cut.add_argument("file", type=Path)
     cut.add_argument("--speaker", default="", help="whose voice it is")
@@ -86,6 +90,16 @@ def _send(terminal: Terminal, path: str, file: Path | None) -> JsonDict:
     if not terminal.as_json:
         print_verdict(terminal, clip.name, {**answer["recording"]["report"], "accepted": True})
     return dict(answer["session"])
+
+
+def correct(terminal: Terminal) -> int:
+    given = terminal.arguments
+    order = {"transcript": given.transcript, "language": given.language}
+    row = terminal.client.patch(f"/v1/recordings/{quote(given.id)}", order)
+    if terminal.as_json:
+        terminal.document(row)
+    terminal.tell("cli.corrected", id=row["id"], transcript=row["transcript"])
+    return 0
 
 
 def slice_file(terminal: Terminal) -> int:

@@ -249,6 +249,12 @@ def test_whoever_reads_something_else_is_asked_to_read_again_and_the_session_wai
     assert again.code == 1 and "请重新朗读，因为" in again.err
     node = box("voices", "lineage", session["id"], "--kind", "session", "--json").document
     assert node["made_into"] == [] and node["facts"]["speaker"] == "R"
+    added = box("recordings", "add", str(tmp_path / "novel.wav"), "--transcript", "something else", "--json").document
+    assert [warning["code"] for warning in added["report"]["warnings"]] == ["transcript_doubtful"]
+    right = box(
+        "recordings", "correct", added["id"], "It was the best of times.", "--language", "en", "--json"
+    ).document
+    assert (right["transcript"], right["transcript_source"]) == ("It was the best of times.", "given")
     missing = box("datasets", "show", "ds_0", "--lang", "zh")
     assert missing.code == 1 and "[dataset_not_found]" in missing.err
 
