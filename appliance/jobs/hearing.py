@@ -10,7 +10,7 @@ from appliance.audio.transcripts import character_error_rate, misheard_share
 from appliance.audio.word_faults import WordFaults, find_faults
 from appliance.contracts import Audio, Transcriber
 from appliance.errors import VoicedError
-from appliance.jobs.sentences import MIXED, Sentence
+from appliance.jobs.sentences import Sentence
 from appliance.plugin_manager import Plugins
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class Heard:
 
 
 def hear(transcriber: Transcriber, audio: Audio, sentence: Sentence) -> Heard:
-    """Let the recogniser listen; for a mixed sentence it finds the language by itself."""
-    language = None if sentence.language == MIXED else sentence.language
+    """Let the recogniser listen; for a mixed sentence, or one of no known language, it finds that by itself."""
+    language = sentence.language if sentence.language in transcriber.languages else None
     heard, said = transcriber.transcribe(audio, language).text, sentence.text
     error = misheard_share(said, heard, sentence.language)
     return Heard(heard, error, character_error_rate(said, heard), find_faults(said, heard))
