@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.audio.files import mono_at, read_audio
 from appliance.audio.speaker_embedding import SAMPLE_RATE
-from appliance.audio.speakers import speaker_cosine
+from appliance.audio.speakers import know_speaker, speaker_cosine
 from appliance.audio.transcripts import misheard_share
 from appliance.contracts import JsonDict, QualityReport, Reason, Transcript
 from appliance.errors import InvalidInput
@@ -42,7 +42,7 @@ def check_speaker(
         mono_at(read_audio(path, max_duration_s=limits.max_duration_s), SAMPLE_RATE) for path in (clip, *references)
     ]
     try:
-        cosine = speaker_cosine(sounds[0], sounds[1:])
+        cosine = speaker_cosine(sounds[0], know_speaker(sounds[1:]))
     except InvalidInput:
         cosine = None
     measures: JsonDict = report.measures | {"speaker_cosine": None if cosine is None else round(cosine, 3)}

@@ -51,14 +51,20 @@ def voice_split(audio: Audio) -> float | None:
     return likeness_cosine(*centres) if share >= MINOR_SHARE else 1.0
 
 
-def speaker_cosine(clip: Audio, references: Sequence[Audio]) -> float | None:
-    """How alike the speaker of `clip` and the one of all `references` are; None where either is too short to say."""
+def know_speaker(references: Sequence[Audio]) -> Array | None:
+    """The embedding (256,) of one person's recordings together; None where they are too short to know anybody by."""
     joined = np.concatenate([prepare(one) for one in references]) if references else np.zeros(0, np.float32)
-    own = prepare(clip)
-    if len(own) < SHORTEST_CLIP_S * SAMPLE_RATE or len(joined) < SHORTEST_REFERENCE_S * SAMPLE_RATE:
+    if len(joined) < SHORTEST_REFERENCE_S * SAMPLE_RATE:
         return None
-    encoder = load_speaker_encoder()
-    return likeness_cosine(encoder.embed_16k(own), encoder.embed_16k(joined))
+    return load_speaker_encoder().embed_16k(joined)
+
+
+def speaker_cosine(clip: Audio, known: Array | None) -> float | None:
+    """How alike the speaker of `clip` and the `known` one are; None where either is too short to say."""
+    own = prepare(clip)
+    if known is None or len(own) < SHORTEST_CLIP_S * SAMPLE_RATE:
+        return None
+    return likeness_cosine(load_speaker_encoder().embed_16k(own), known)
 
 
 def _embeddings(audio: Audio) -> Array:

@@ -19,7 +19,7 @@ from appliance.audio.dnsmos import rate
 from appliance.audio.likeness import Likeness
 from appliance.audio.noise import clipped_share
 from appliance.audio.pitch import pitch_statistics, track_pitch
-from appliance.audio.speakers import speaker_cosine
+from appliance.audio.speakers import know_speaker, speaker_cosine
 from appliance.audio.speaking_rate import speaking_rate
 from appliance.contracts import Audio, JsonDict
 from appliance.errors import VoicedError
@@ -81,7 +81,7 @@ class Yardstick:
     """The speaker and other voices, measured once; then any voice against them."""
 
     def __init__(self, speaker: Speaker, background: Sequence[Audio]) -> None:
-        self._speaker = speaker
+        self._known = attempt(lambda: know_speaker([speaker.model]))
         self._likeness = attempt(lambda: Likeness(speaker.model, background)) if background else None
         self.real = self._measure(speaker.rest) | {"rate": _rates(speaker.labelled)}
         others = [self._cosine(sound) for sound in background]
@@ -119,7 +119,7 @@ class Yardstick:
         return row
 
     def _cosine(self, audio: Audio) -> float | None:
-        cosine = attempt(lambda: speaker_cosine(audio, [self._speaker.model]))
+        cosine = attempt(lambda: speaker_cosine(audio, self._known))
         return None if cosine is None else round(cosine, 3)
 
 

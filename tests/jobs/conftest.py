@@ -77,7 +77,7 @@ class Box:
         await self.consents.record("main", NewConsent("Anna", voice))
         return await self.runner.submit_clone("main", CloneRequest(voice, (recording.id,), steps=steps))
 
-    async def until(self, job: Job, is_there: Callable[[Job], bool], timeout_s: float = 40.0) -> Job:
+    async def until(self, job: Job, is_there: Callable[[Job], bool], timeout_s: float = 110.0) -> Job:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             found = await self.runner.get(job.tenant, job.id)
