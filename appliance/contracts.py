@@ -209,6 +209,7 @@ class AudioChunk:
 
     audio: Audio
     timings: Mapping[str, float] = field(default_factory=dict)
+    lufs: float | None = None  # how loud the voice speaks as a rule, where the engine knows: a chunk may be a word
 
 
 @dataclass(frozen=True)

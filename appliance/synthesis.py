@@ -272,7 +272,7 @@ class Synthesis:
                 async for chunk in self._before(ends_at, tickets[index].chunks()):
                     for stage, milliseconds in chunk.timings.items():
                         timings[stage] = timings.get(stage, 0.0) + milliseconds
-                    samples = await asyncio.to_thread(loudness.level, chunk.audio)
+                    samples = await asyncio.to_thread(loudness.level, chunk)
                     yield Audio(samples, chunk.audio.sample_rate)
         finally:
             for ticket in tickets:
@@ -328,16 +328,18 @@ class _Plan:
 class _Loudness:
     """One constant gain per request, so that clauses keep their relation.
 
-    It comes from the loudness measured for the voice version, else from the first clause.
+    It comes from the loudness measured for the voice version, else from what the engine knows of the voice, else from
+    the first chunk.
     """
 
     def __init__(self, voice_settings: JsonDict, settings: SpeechSettings) -> None:
         self._settings = settings
         self._lufs: float | None = voice_settings.get("lufs")
 
-    def level(self, audio: Audio) -> Samples:
+    def level(self, chunk: AudioChunk) -> Samples:
+        audio = chunk.audio
         if self._lufs is None:
-            self._lufs = integrated_lufs(audio.samples, audio.sample_rate)
+            self._lufs = integrated_lufs(audio.samples, audio.sample_rate) if chunk.lufs is None else chunk.lufs
         louder = audio.samples * np.float32(gain_between(self._lufs, self._settings.target_lufs))
         return limit(louder, audio.sample_rate, self._settings.peak_dbfs)
 

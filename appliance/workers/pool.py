@@ -37,7 +37,8 @@ class SpeechTicket:
             async for header, payload in self._ticket.results():
                 if header["event"] == "chunk":
                     samples = np.frombuffer(payload, dtype=np.float32)
-                    yield AudioChunk(Audio(samples, int(header["rate"])), header.get("timings", {}))
+                    audio = Audio(samples, int(header["rate"]))
+                    yield AudioChunk(audio, header.get("timings", {}), header.get("lufs"))
         finally:
             await self.cancel()
 

@@ -89,7 +89,7 @@ class WorkerProcess:
         for chunk in engine.speak(speak, cancelled):
             samples = np.ascontiguousarray(chunk.audio.samples, dtype=np.float32)
             timings.update(chunk.timings)
-            header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate}
+            header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate, "lufs": chunk.lufs}
             self._send({**header, "timings": dict(chunk.timings)}, samples.tobytes())
         self._send({"event": "done", "task": order["task"], "timings": timings})
         self._tell_placements()

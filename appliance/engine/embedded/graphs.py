@@ -1,21 +1,23 @@
-"""Graph surgery: the one Kokoro graph of the wheels becomes three, two of them in two kinds of arithmetic.
+"""Graph surgery: the one Kokoro graph of the wheels becomes five, most of them in two kinds of arithmetic.
 
     front       tokens (1, n) i64, prosody (1, 128) f32, speed (1,) f32
                 -> durations (n,) frames of 25 ms, features (1, 512, T), f0 (1, 2T) Hz, energy (1, 2T)
     excitation  f0, noise (1, 600T, 1) f32 -> harmonics (1, 22, 120T + 1), magnitudes and phases of the voice's source
-    decoder     features, f0, energy, timbre (1, 128) f32, harmonics, and the AdaIN biases -> audio (600T,) 24 kHz
+    body        features, f0, energy, timbre (1, 128) f32, AdaIN biases -> body (1, 512, 2T); a twentieth of the work
+    measure     body, harmonics, timbre, AdaIN biases -> audio (600T,) 24 kHz, and 88 means and deviations (1, C, 1)
+    generator   the same and those means and deviations -> audio; for a window of the frames as well as for all
 
 `f0` and `energy` have frames of 12.5 ms (300 samples), `features` of 25 ms (600 samples). The published export left out
 the noise that the network adds to its excitation; `noise` puts it back as an input, so whoever feeds zeros gets the
-published graph bit for bit, and whoever feeds seeded noise gets the same sound for the same seed. The excitation stands
-alone because its running phase wants float32 wherever the decoder runs, and costs next to nothing.
+published graph bit for bit (front, excitation, body, measure), and whoever feeds seeded noise gets the same sound for
+the same seed. The excitation stands alone because its running phase wants float32 wherever the rest runs.
 
-The front and the decoder exist as "int8" (as published: dynamic integer products) and as "float" (`floating`), for
+All but the excitation exist as "int8" (as published: dynamic integer products) and as "float" (`floating`), for
 runtimes that are not good at the former.
 
-The AdaIN biases of the decoder are graph inputs: a request feeds its voice's values, or the published ones
-(`PreparedGraphs.defaults`). Their names are the parameter names of an adaptation, exactly as they stand in the
-published file (`PreparedGraphs.adaptable` lists them with their sizes), e.g.
+`normalisations` says what means and deviations are for. The AdaIN biases are graph inputs: a request feeds its
+voice's values, or the published ones (`PreparedGraphs.defaults`). They are named like an adaptation's parameters, as in
+the published file (`PreparedGraphs.adaptable` lists them with their sizes), e.g.
 
     decoder.decoder.encode.norm1.fc.bias                      (1028,)
     decoder.decoder.decode.0.norm2.fc.bias                    (2048,)   decode.0 .. decode.3, norm1 and norm2
@@ -46,8 +48,9 @@ from numpy.typing import NDArray
 from appliance.contracts import Artifact
 from appliance.engine.embedded.convolutions import flatten_convolutions
 from appliance.engine.embedded.floating import undo_quantization
+from appliance.engine.embedded.normalisations import fold_normalisations, name_statistics
 
-SURGERY = 3  # raise it whenever this file makes other graphs from the same source
+SURGERY = 4  # raise it whenever this file makes other graphs from the same source
 MANIFEST = "manifest.json"
 DEFAULTS = "defaults.npz"  # published values of the adaptable inputs
 
@@ -62,6 +65,7 @@ _NAMES = {  # tensor of the published graph -> our name
     "/encoder/Reshape_output_0": "f0",
     "/encoder/Reshape_1_output_0": "energy",
     "/decoder/decoder/generator/Concat_3_output_0": "harmonics",
+    "/decoder/decoder/decode.3/Div_4_output_0": "body",
 }
 _SHAPES: dict[str, tuple[str, tuple[int | str, ...]]] = {  # name -> element type, shape
     "tokens": ("INT64", (1, "phones")),
@@ -74,12 +78,15 @@ _SHAPES: dict[str, tuple[str, tuple[int | str, ...]]] = {  # name -> element typ
     "timbre": ("FLOAT", (1, 128)),
     "noise": ("FLOAT", (1, "samples", 1)),
     "harmonics": ("FLOAT", (1, 22, "fifths_of_frames")),
+    "body": ("FLOAT", (1, 512, "half_frames")),
     "audio": ("FLOAT", ("samples",)),
 }
-_CUTS = {  # graph -> inputs, outputs
+_CUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # graph -> inputs, outputs
     "front": (("tokens", "prosody", "speed"), ("durations", "features", "f0", "energy")),
     "excitation": (("f0", "noise"), ("harmonics",)),
-    "decoder": (("features", "f0", "energy", "timbre", "harmonics"), ("audio",)),
+    "body": (("features", "f0", "energy", "timbre"), ("body",)),
+    "measure": (("body", "harmonics", "timbre"), ("audio",)),  # and statistics out
+    "generator": (("body", "harmonics", "timbre"), ("audio",)),  # and statistics in
 }
 
 
@@ -89,7 +96,9 @@ class PreparedGraphs:
 
     front: tuple[Artifact, ...]
     excitation: tuple[Artifact, ...]
-    decoder: tuple[Artifact, ...]
+    body: tuple[Artifact, ...]
+    measure: tuple[Artifact, ...]
+    generator: tuple[Artifact, ...]
     adaptable: Mapping[str, int]  # name of an AdaIN bias -> its length
     defaults: Mapping[str, NDArray[np.float32]] = field(compare=False)  # the same names -> published values
 
@@ -118,15 +127,20 @@ def prepare_graphs(read_model: Callable[[], bytes], source_sha256: str, cache_di
 
 
 def cut_model(model: bytes) -> dict[str, bytes]:
-    """File name without suffix ("front", "front_float", "excitation", "decoder", "decoder_float") -> ONNX model."""
+    """File name without suffix ("front", "front_float", "excitation", …) -> ONNX model."""
     import onnx
 
     whole = onnx.load_model_from_string(model)
     _add_noise_input(whole.graph)
     _rename_tensors(whole.graph, _NAMES)
+    statistics = name_statistics(whole.graph)
     cut = {}
-    for name, ends in _CUTS.items():
-        part = _extract(whole, name, *ends)
+    for name, (inputs, outputs) in _CUTS.items():
+        told = tuple(statistics) if name == "measure" else ()
+        asked = tuple(statistics) if name == "generator" else ()
+        part = _extract(whole, name, inputs + asked, outputs + told, statistics)
+        if asked:
+            fold_normalisations(part.graph, statistics)
         floats = onnx.ModelProto()
         floats.CopyFrom(part)
         if undo_quantization(floats.graph):
@@ -164,7 +178,9 @@ def _rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
                 ends[index] = names.get(name, name)
 
 
-def _extract(whole: Any, name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
+def _extract(
+    whole: Any, name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], statistics: Mapping[str, int]
+) -> Any:
     """The part of `whole` that computes `outputs` from `inputs`."""
     import onnx
 
@@ -188,18 +204,18 @@ def _extract(whole: Any, name: str, inputs: tuple[str, ...], outputs: tuple[str,
     graph = onnx.helper.make_graph(
         [node for node in whole.graph.node if node.output[0] in needed_nodes],
         f"embedded_{name}",
-        [_value_info(tensor) for tensor in inputs]
+        [_value_info(tensor, statistics) for tensor in inputs]
         + [onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in adaptable],
-        [_value_info(tensor) for tensor in outputs],
+        [_value_info(tensor, statistics) for tensor in outputs],
         [tensor for tensor in whole.graph.initializer if tensor.name in needed_constants - {t.name for t in adaptable}],
     )
     return onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
 
 
-def _value_info(name: str) -> Any:
+def _value_info(name: str, statistics: Mapping[str, int]) -> Any:
     import onnx
 
-    kind, shape = _SHAPES[name]
+    kind, shape = ("FLOAT", (1, statistics[name], 1)) if name in statistics else _SHAPES[name]
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DataType.Value(kind), list(shape))
 
 

@@ -1,4 +1,4 @@
-"""The embedded engine: text -> symbols -> front -> F0 warp -> excitation -> decoder -> sound. No torch."""
+"""The embedded engine: text -> symbols -> front -> F0 warp -> excitation -> body -> generator by windows. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.audio.loudness import integrated_lufs
 from appliance.contracts import (
     AdaptedVoice,
     AdaptTask,
@@ -30,8 +31,10 @@ from appliance.contracts import (
     VoiceAssets,
 )
 from appliance.engine.embedded import assets, graphs, trials
+from appliance.engine.embedded.measuring import PHRASES, Measures, MeasuresOnDisk, fit_statistics
 from appliance.engine.embedded.phrases import analyse_text, cut_phrases, encode_phrase
 from appliance.engine.embedded.voice import VOICED_FLOOR_HZ, EmbeddedVoice, read_voice
+from appliance.engine.embedded.windows import Joiner, plan_windows
 from appliance.engine.placement import PlacedNetwork, place
 from appliance.errors import Cancelled, Corrupt, InvalidInput, Unavailable
 
@@ -56,17 +59,20 @@ class _Loaded:
     vocabulary: Mapping[str, int]
     adaptable: Mapping[str, int]
     defaults: Mapping[str, NDArray[np.float32]]  # published values of `adaptable`
+    measures: MeasuresOnDisk
     front: PlacedNetwork
     excitation: PlacedNetwork
-    decoder: PlacedNetwork
+    body: PlacedNetwork
+    measure: PlacedNetwork
+    generator: PlacedNetwork
 
     @property
     def networks(self) -> tuple[PlacedNetwork, ...]:
-        return self.front, self.excitation, self.decoder
+        return self.front, self.excitation, self.body, self.measure, self.generator
 
 
 class EmbeddedEngine(Engine):
-    """Kokoro-82M in three graphs. One session of each serves all voices; nothing of a request outlives it.
+    """Kokoro-82M in five graphs. One session of each serves all voices; nothing of a request outlives it.
 
     Equal tasks give equal samples, whatever was spoken before: the noise comes from a generator seeded by the task, and
     a voice is fed to the graphs, never written into them.
@@ -78,7 +84,7 @@ class EmbeddedEngine(Engine):
 
     def __init__(self) -> None:
         self._loaded: _Loaded | None = None
-        self._voices: OrderedDict[str, EmbeddedVoice] = OrderedDict()
+        self._voices: OrderedDict[str, _Speaker] = OrderedDict()
         self._turn = threading.Lock()
 
     def probe(self) -> Probe:
@@ -105,23 +111,32 @@ class EmbeddedEngine(Engine):
             self._loaded = loaded
 
     def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
-        """Speak one clause; `timings` of the last chunk has frontend, front and decoder in ms. See `Engine.speak`."""
+        """Speak one clause, window by window; `timings` of the last chunk has frontend, front and decoder in ms.
+
+        See `Engine.speak`.
+        """
         loaded = self._loaded
         if loaded is None:
             raise Unavailable("engine_not_loaded", engine=self.name)
         if not SPEED_RANGE[0] <= task.speed <= SPEED_RANGE[1]:
             raise InvalidInput("speed_out_of_range", speed=task.speed, lowest=SPEED_RANGE[0], highest=SPEED_RANGE[1])
         started = time.perf_counter()
-        voice = self._voice(task.voice, loaded.adaptable)
+        speaker = self._speaker(task.voice, loaded)
         symbols = analyse_text(task.text, task.language, loaded.host.frontends, task.lexicon)
         phrases = [encode_phrase(phrase, loaded.vocabulary) for phrase in cut_phrases(symbols)]
-        spent = {"frontend": _milliseconds_since(started), "front": 0.0, "decoder": 0.0}
+        clock = {"frontend": _milliseconds_since(started), "front": 0.0, "decoder": 0.0}
         noise = np.random.default_rng(task.seed)
         for number, tokens in enumerate(phrases, start=1):
-            with self._turn:
-                samples, stages = _render(loaded, voice, tokens, task.speed, noise, cancelled)
-            spent = {stage: total + stages.get(stage, 0.0) for stage, total in spent.items()}
-            yield AudioChunk(Audio(samples, SAMPLE_RATE), spent if number == len(phrases) else {})
+            pieces = _render(loaded, speaker, tokens, _Order(task.speed, noise, cancelled, clock))
+            while (piece := self._next(pieces)) is not None:
+                samples, is_end = piece
+                is_last = is_end and number == len(phrases)
+                yield AudioChunk(Audio(samples, SAMPLE_RATE), clock if is_last else {}, speaker.measures.lufs)
+
+    def _next(self, pieces: Iterator[tuple[Samples, bool]]) -> tuple[Samples, bool] | None:
+        """One window, computed alone: the networks serve one task at a time."""
+        with self._turn:
+            return next(pieces, None)
 
     def placement(self) -> tuple[JsonDict, ...]:
         """Rows of front, excitation and decoder; see `appliance.engine.placement.Record`."""
@@ -153,13 +168,35 @@ class EmbeddedEngine(Engine):
             self._loaded = None
             self._voices.clear()
 
-    def _voice(self, voice_assets: VoiceAssets, adaptable: Mapping[str, int]) -> EmbeddedVoice:
-        """The voice behind `voice_assets.key`, from a small cache of the last used ones."""
-        voice = self._voices.pop(voice_assets.key, None) or read_voice(voice_assets, adaptable)
-        self._voices[voice_assets.key] = voice
-        while len(self._voices) > CACHED_VOICES:
-            self._voices.popitem(last=False)
-        return voice
+    def _speaker(self, voice_assets: VoiceAssets, loaded: _Loaded) -> _Speaker:
+        """The voice behind `voice_assets.key`, measured, from a small cache of the last used ones."""
+        with self._turn:
+            speaker = self._voices.pop(voice_assets.key, None)
+            if speaker is None:
+                voice = read_voice(voice_assets, loaded.adaptable)
+                speaker = _Speaker(voice, _measures(loaded, voice, voice_assets.key))
+            self._voices[voice_assets.key] = speaker
+            while len(self._voices) > CACHED_VOICES:
+                self._voices.popitem(last=False)
+        return speaker
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """A voice and what its normalisations come to."""
+
+    voice: EmbeddedVoice
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class _Order:
+    """How one phrase is spoken."""
+
+    speed: float
+    noise: np.random.Generator
+    cancelled: threading.Event
+    clock: dict[str, float]  # ms per stage, added up
 
 
 def _place_networks(host: EngineHost, prepared: graphs.PreparedGraphs) -> _Loaded:
@@ -172,7 +209,9 @@ def _place_networks(host: EngineHost, prepared: graphs.PreparedGraphs) -> _Loade
         for opened in open_networks:
             opened.close()
         raise
-    return _Loaded(host, vocabulary, prepared.adaptable, prepared.defaults, *open_networks)
+    edition = " ".join(artifact.sha256 for artifact in (*prepared.measure, *prepared.body, *prepared.front))
+    measures = MeasuresOnDisk(host.cache_dir / "embedded-voices", edition)
+    return _Loaded(host, vocabulary, prepared.adaptable, prepared.defaults, measures, *open_networks)
 
 
 def _warm_up(loaded: _Loaded) -> None:
@@ -185,38 +224,93 @@ def _warm_up(loaded: _Loaded) -> None:
         except Exception:
             log.warning("the front end for %s does not work", language, exc_info=True)
     voice = EmbeddedVoice(np.zeros(assets.PACK_SHAPE, np.float32))
+    speaker = _Speaker(voice, _measure(loaded, voice, PHRASES[:1]))
     tokens = encode_phrase("ma", loaded.vocabulary)
-    _render(loaded, voice, tokens, 1.0, np.random.default_rng(0), threading.Event())
+    for _ in _render(loaded, speaker, tokens, _Order(1.0, np.random.default_rng(0), threading.Event(), {})):
+        pass
 
 
-def _render(
-    loaded: _Loaded,
-    voice: EmbeddedVoice,
-    tokens: NDArray[np.int64],
-    speed: float,
-    noise: np.random.Generator,
-    cancelled: threading.Event,
-) -> tuple[Samples, dict[str, float]]:
-    """One phrase -> samples and milliseconds per stage."""
-    _stop_if(cancelled)
+@dataclass(frozen=True)
+class _Plan:
+    """A phrase before it sounds."""
+
+    timbre: NDArray[np.float32]  # (1, 128)
+    body: NDArray[np.float32]  # (1, 512, frames)
+    harmonics: NDArray[np.float32]  # (1, 22, 60 frames + 1)
+    front_ms: float
+
+
+def _plan(
+    loaded: _Loaded, voice: EmbeddedVoice, tokens: NDArray[np.int64], speed: float, noise: np.random.Generator
+) -> _Plan:
     timbre, prosody = voice.style(tokens.shape[1] - 2)
     started = time.perf_counter()
     plan = loaded.front.run({"tokens": tokens, "prosody": prosody, "speed": np.array([speed], np.float32)})
     front_ms = _milliseconds_since(started)
-    _stop_if(cancelled)
-    started = time.perf_counter()
     f0 = plan["f0"] if voice.warp is None else voice.warp.apply(plan["f0"])
-    feeds: dict[str, NDArray[Any]] = {
-        "features": plan["features"],
-        "f0": f0,
-        "energy": plan["energy"],
-        "timbre": timbre,
-        "harmonics": loaded.excitation.run({"f0": f0, "noise": make_noise(f0, noise)})["harmonics"],
-        **loaded.defaults,
-        **voice.biases,
-    }
-    samples = _finish(loaded.decoder.run(feeds)["audio"], voice.gain)
-    return samples, {"front": front_ms, "decoder": _milliseconds_since(started)}
+    harmonics = loaded.excitation.run({"f0": f0, "noise": make_noise(f0, noise)})["harmonics"]
+    kept = {"features": plan["features"], "f0": f0, "energy": plan["energy"], "timbre": timbre}
+    body = loaded.body.run({**kept, **_biases(loaded, voice, of_generator=False)})["body"]
+    return _Plan(timbre, body, harmonics, front_ms)
+
+
+def _biases(loaded: _Loaded, voice: EmbeddedVoice, *, of_generator: bool) -> dict[str, NDArray[Any]]:
+    """The AdaIN biases that the generator needs, or those that the body needs."""
+    values = {**loaded.defaults, **voice.biases}
+    return {name: row for name, row in values.items() if (".generator." in name) == of_generator}
+
+
+def _render(
+    loaded: _Loaded, speaker: _Speaker, tokens: NDArray[np.int64], order: _Order
+) -> Iterator[tuple[Samples, bool]]:
+    """One phrase -> its samples, window by window, and whether it was the last."""
+    _stop_if(order.cancelled)
+    voice, started = speaker.voice, time.perf_counter()
+    plan = _plan(loaded, voice, tokens, order.speed, order.noise)
+    joiner, frames = Joiner(), plan.body.shape[2]
+    statistics = speaker.measures.at(frames * order.speed)
+    feeds = {"timbre": plan.timbre, **statistics, **_biases(loaded, voice, of_generator=True)}
+    spent_ms = _milliseconds_since(started) - plan.front_ms
+    for window in plan_windows(frames):
+        _stop_if(order.cancelled)
+        started = time.perf_counter()
+        cut = {"body": window.body(plan.body), "harmonics": window.harmonics(plan.harmonics)}
+        samples = joiner.join(window, loaded.generator.run({**feeds, **cut})["audio"])
+        is_end = window.end == frames
+        samples = _finish(samples, voice.gain, is_start=window.start == 0, is_end=is_end)
+        spent_ms += _milliseconds_since(started)
+        if is_end:
+            order.clock["front"] = order.clock.get("front", 0.0) + plan.front_ms
+            order.clock["decoder"] = order.clock.get("decoder", 0.0) + spent_ms
+        yield samples, is_end
+
+
+def _measures(loaded: _Loaded, voice: EmbeddedVoice, key: str) -> Measures:
+    """From the disk, else measured now and filed."""
+    measures = loaded.measures.read(key)
+    if measures is None:
+        measures = _measure(loaded, voice, PHRASES)
+        try:
+            loaded.measures.write(key, measures)
+        except OSError as error:
+            log.warning("measures of a voice are not kept: %s", error)
+    return measures
+
+
+def _measure(loaded: _Loaded, voice: EmbeddedVoice, phrases: Sequence[str]) -> Measures:
+    rows: list[dict[str, NDArray[np.float32]]] = []
+    sounds: list[NDArray[np.float32]] = []
+    for phrase in phrases:
+        tokens = encode_phrase(phrase, loaded.vocabulary)
+        plan = _plan(loaded, voice, tokens, 1.0, np.random.default_rng(0))
+        feeds = {"timbre": plan.timbre, "body": plan.body, "harmonics": plan.harmonics}
+        row = loaded.measure.run({**feeds, **_biases(loaded, voice, of_generator=True)})
+        sounds.append(row.pop("audio") * np.float32(voice.gain))
+        rows.append(row)
+    fits = fit_statistics(rows, [len(sound) // SAMPLES_PER_F0_FRAME for sound in sounds])
+    if not all(np.isfinite(values).all() for values in fits.values()):
+        raise Corrupt("sound_not_finite", samples=sum(map(len, sounds)))
+    return Measures(fits, round(integrated_lufs(np.concatenate(sounds), SAMPLE_RATE), 2))
 
 
 def make_noise(f0: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
@@ -226,15 +320,20 @@ def make_noise(f0: NDArray[np.float32], generator: np.random.Generator) -> NDArr
     return (noise * np.repeat(deviation, SAMPLES_PER_F0_FRAME))[None, :, None]
 
 
-def _finish(samples: NDArray[np.float32], gain: float) -> Samples:
-    """Gain, and a fade over a few ms so that neither edge clicks. Raises Corrupt("sound_not_finite")."""
+def _finish(samples: NDArray[np.float32], gain: float, *, is_start: bool, is_end: bool) -> Samples:
+    """Gain, and a fade over a few ms where a phrase starts and ends, so that neither edge clicks.
+
+    Raises Corrupt("sound_not_finite").
+    """
     if not np.isfinite(samples).all():
         raise Corrupt("sound_not_finite", samples=len(samples))
     faded = samples * np.float32(gain)
     width = min(int(FADE_S * SAMPLE_RATE), len(faded) // 2)
     ramp = np.linspace(0.0, 1.0, width, dtype=np.float32)
-    faded[:width] *= ramp
-    faded[len(faded) - width :] *= ramp[::-1]
+    if is_start:
+        faded[:width] *= ramp
+    if is_end:
+        faded[len(faded) - width :] *= ramp[::-1]
     return faded
 
 

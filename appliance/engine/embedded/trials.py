@@ -20,14 +20,14 @@ F0_SAMPLES = 300  # per frame of F0
 MAGNITUDES = 11  # of 22 rows of `harmonics`; the rest are phases, which mean nothing where the magnitude is nothing
 WINDOW, HOP = 1024, 256
 FLOOR = 2e-3  # below it a spectral line is silence
-# The int8 graph and the float graph of the decoder are 0.009 apart, bf16 and int8 0.013; a wrong one 0.5 and more.
-LIMITS = {"front": 0.1, "excitation": 0.01, "decoder": 0.1}
+# The int8 graph and the float graph of the generator are 0.009 apart, bf16 and int8 0.013; a wrong one 0.5 and more.
+LIMITS = {"front": 0.1, "excitation": 0.01, "body": 0.05, "measure": 0.1, "generator": 0.1}
 
 
 def networks(
     prepared: graphs.PreparedGraphs, vocabulary: Mapping[str, int], placed: Sequence[Session]
 ) -> Iterator[Network]:
-    """Front, excitation, decoder. Each is tried on what those before it, open in `placed`, make of `PHRASES`."""
+    """Front, excitation, body, measure, generator; each tried on what those before it (`placed`) make of `PHRASES`."""
     front = partial(_phrases, vocabulary)
     yield Network("embedded", "front", prepared.front, front, _front_distance, LIMITS["front"])
     excitation = partial(_excitations, front, placed)
@@ -40,8 +40,12 @@ def networks(
         tolerance=LIMITS["excitation"],
         arithmetic="f32",  # it adds up a phase over seconds
     )
-    decoder = partial(_sounds, front, placed, prepared.defaults)
-    yield Network("embedded", "decoder", prepared.decoder, decoder, _sound_distance, LIMITS["decoder"])
+    body = partial(_bodies, front, placed, prepared.defaults)
+    yield Network("embedded", "body", prepared.body, body, _body_distance, LIMITS["body"])
+    measure = partial(_sounds, body, front, placed, prepared.defaults)
+    yield Network("embedded", "measure", prepared.measure, measure, _sound_distance, LIMITS["measure"])
+    generator = partial(_windows, measure, placed)
+    yield Network("embedded", "generator", prepared.generator, generator, _sound_distance, LIMITS["generator"])
 
 
 def _style() -> NDArray[np.float32]:
@@ -63,16 +67,44 @@ def _excitation(f0: NDArray[Any]) -> Arrays:
     return {"f0": f0, "noise": np.zeros((1, f0.shape[1] * F0_SAMPLES, 1), np.float32)}
 
 
-def _sounds(
+def _bodies(
     front: partial[list[Arrays]], placed: Sequence[Session], defaults: Mapping[str, NDArray[np.float32]]
 ) -> list[Arrays]:
-    rows: list[Arrays] = []
-    for feeds in front():
-        plan = placed[0].run(feeds)
-        harmonics = placed[1].run(_excitation(plan["f0"]))["harmonics"]
-        kept = {name: plan[name] for name in ("features", "f0", "energy")}
-        rows.append({**kept, "timbre": _style()[:, :128], "harmonics": harmonics, **defaults})
-    return rows
+    biases = {name: values for name, values in defaults.items() if ".generator." not in name}
+    plans = [placed[0].run(feeds) for feeds in front()]
+    kept = [{name: plan[name] for name in ("features", "f0", "energy")} for plan in plans]
+    return [{**row, "timbre": _style()[:, :128], **biases} for row in kept]
+
+
+def _sounds(
+    body: partial[list[Arrays]],
+    front: partial[list[Arrays]],
+    placed: Sequence[Session],
+    defaults: Mapping[str, NDArray[np.float32]],
+) -> list[Arrays]:
+    biases = {name: values for name, values in defaults.items() if ".generator." in name}
+    return [
+        {
+            "body": placed[2].run(row)["body"],
+            "harmonics": placed[1].run(excitation)["harmonics"],
+            "timbre": _style()[:, :128],
+            **biases,
+        }
+        for row, excitation in zip(body(), _excitations(front, placed), strict=True)
+    ]
+
+
+def _windows(measure: partial[list[Arrays]], placed: Sequence[Session]) -> list[Arrays]:
+    """A phrase each, normalised with statistics of its own."""
+    rows = measure()
+    told = [placed[3].run(row) for row in rows]
+    statistics = [{name: value for name, value in one.items() if name != "audio"} for one in told]
+    return [{**row, **one} for row, one in zip(rows, statistics, strict=True)]
+
+
+def _body_distance(ours: Arrays, theirs: Arrays) -> float:
+    one, two = ours["body"], theirs["body"]
+    return 1.0 - float(np.corrcoef(one.ravel(), two.ravel())[0, 1]) if one.shape == two.shape else 1.0
 
 
 def _front_distance(ours: Arrays, theirs: Arrays) -> float:

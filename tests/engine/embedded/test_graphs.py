@@ -10,7 +10,7 @@ import pytest
 from appliance_plugins.backend_onnxruntime.backend import OnnxRuntimeBackend
 
 from appliance.contracts import Artifact, EngineHost, SessionOptions
-from appliance.engine.embedded import assets, graphs
+from appliance.engine.embedded import assets, graphs, trials, windows
 from appliance.engine.embedded.pipeline import EmbeddedEngine
 from appliance.errors import Corrupt, Unavailable
 
@@ -25,6 +25,10 @@ def prepare(folder: Path) -> graphs.PreparedGraphs:
     return graphs.prepare_graphs(assets.read_model, assets.MODEL_SHA256, folder)
 
 
+def biases_of(prepared: graphs.PreparedGraphs, *, of_generator: bool) -> dict[str, np.ndarray]:
+    return {name: row for name, row in prepared.defaults.items() if (".generator." in name) == of_generator}
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("graphs")
@@ -36,8 +40,9 @@ def test_front_and_decoder_together_are_the_published_graph(cache: Path, tmp_pat
     whole_file = tmp_path / "whole.onnx"
     whole_file.write_bytes(assets.read_model())
     whole = backend.load(Artifact(whole_file, "onnx", assets.MODEL_SHA256), options)
-    front, excitation, decoder = (
-        backend.load(artifacts[0], options) for artifacts in (prepared.front, prepared.excitation, prepared.decoder)
+    front, excitation, body, measure = (
+        backend.load(artifacts[0], options)
+        for artifacts in (prepared.front, prepared.excitation, prepared.body, prepared.measure)
     )
     style = assets.read_packs()["jm_kumo"][9][None]
     tokens = np.array([[0, 61, 43, 54, 51, 16, 62, 57, 55, 63, 4, 0]], np.int64)
@@ -49,10 +54,51 @@ def test_front_and_decoder_together_are_the_published_graph(cache: Path, tmp_pat
     silence = np.zeros((1, frames * 600, 1), np.float32)
     feeds = {name: plan[name] for name in ("features", "f0", "energy")}
     harmonics = excitation.run({"f0": plan["f0"], "noise": silence})["harmonics"]
-    ours = decoder.run({**feeds, "timbre": style[:, :128], "harmonics": harmonics, **prepared.defaults})["audio"]
+    timbre = style[:, :128]
+    inner = body.run({**feeds, "timbre": timbre, **biases_of(prepared, of_generator=False)})["body"]
+    sound = {"body": inner, "harmonics": harmonics, "timbre": timbre, **biases_of(prepared, of_generator=True)}
+    measured = measure.run(sound)
+    ours = measured.pop("audio")
     published = whole.run({"tokens": tokens, "style": style, "speed": speed})["audio"]
     assert ours.shape == published.shape == (frames * 600,)
     assert np.array_equal(ours, published)
+
+    generator = backend.load(prepared.generator[0], options)
+    told = generator.run({**sound, **measured})["audio"]  # the same statistics, from outside
+    assert len(measured) == 88
+    assert trials._sound_distance({"audio": told}, {"audio": published}) < 0.01
+
+
+@needs_weights
+def test_windows_of_a_phrase_joined_are_the_phrase_as_one(cache: Path) -> None:
+    prepared, noise = prepare(cache), np.random.default_rng(1)
+    backend, options, frames = OnnxRuntimeBackend(), SessionOptions(threads=1), 70
+    sound = {
+        "body": noise.normal(0, 1, (1, 512, frames)).astype(np.float32),
+        "harmonics": noise.normal(0, 0.1, (1, 22, 60 * frames + 1)).astype(np.float32),
+        "timbre": noise.normal(0, 0.1, (1, 128)).astype(np.float32),
+        **biases_of(prepared, of_generator=True),
+    }
+    statistics = backend.load(prepared.measure[1], options).run(sound)
+    statistics.pop("audio")
+    generator, joiner = backend.load(prepared.generator[1], options), windows.Joiner()  # in floats: rounded the same
+    whole = generator.run({**sound, **statistics})["audio"]
+    pieces = []
+    for window in windows.plan_windows(frames):
+        cut = {"body": window.body(sound["body"]), "harmonics": window.harmonics(sound["harmonics"])}
+        pieces.append(joiner.join(window, generator.run({**sound, **statistics, **cut})["audio"]))
+    joined = np.concatenate(pieces)
+    assert len(pieces) == 2 and joined.shape == whole.shape == (frames * 300,)
+    assert np.abs(joined - whole).max() < 1e-3 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("frames", [1, 23, 55, 56, 57, 80, 104, 200, 1_000])
+def test_windows_cover_each_frame_once_and_none_is_tiny(frames: int) -> None:
+    plan = list(windows.plan_windows(frames))
+    assert [window.start for window in plan] == [0, *(window.end for window in plan[:-1])]
+    assert plan[-1].end == plan[-1].last == frames
+    assert all(window.end - window.start >= min(frames, windows.LEAST) for window in plan)
+    assert all(window.first == max(0, window.start - windows.CONTEXT) for window in plan)
 
 
 @needs_weights
@@ -64,22 +110,20 @@ def test_a_fed_bias_equals_a_patched_initialiser(cache: Path, tmp_path: Path) ->
     changed = {
         name: generator.normal(0, 0.1, size).astype(np.float32)
         for name, size in prepared.adaptable.items()
-        if ".decode.1." in name or ".resblocks.4." in name
+        if ".noise_res.1." in name or ".resblocks.4." in name
     }
-    model = onnx.load(prepared.decoder[0].path)
+    model = onnx.load(prepared.measure[0].path)
     for name, values in changed.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
         model.graph.input.remove(next(entry for entry in model.graph.input if entry.name == name))
     onnx.save(model, tmp_path / "patched.onnx")
     feeds = {
-        "features": generator.normal(0, 1, (1, 512, 12)).astype(np.float32),
-        "f0": np.full((1, 24), 160, np.float32),
-        "energy": np.full((1, 24), 1, np.float32),
+        "body": generator.normal(0, 1, (1, 512, 24)).astype(np.float32),
         "timbre": generator.normal(0, 0.1, (1, 128)).astype(np.float32),
         "harmonics": generator.normal(0, 0.1, (1, 22, 12 * 120 + 1)).astype(np.float32),
-        **prepared.defaults,
+        **biases_of(prepared, of_generator=True),
     }
-    plain = backend.load(prepared.decoder[0], SessionOptions())
+    plain = backend.load(prepared.measure[0], SessionOptions())
     patched = backend.load(Artifact(tmp_path / "patched.onnx", "onnx"), SessionOptions())
     overridden = plain.run({**feeds, **changed})["audio"]
     kept = {name: values for name, values in feeds.items() if name not in changed}
@@ -101,7 +145,7 @@ def test_a_whole_cache_is_used_as_it_is(cache: Path) -> None:
 
 
 @needs_weights
-@pytest.mark.parametrize("victim", ["front.onnx", "decoder_float.onnx", "defaults.npz", "manifest.json"])
+@pytest.mark.parametrize("victim", ["front.onnx", "generator_float.onnx", "defaults.npz", "manifest.json"])
 def test_a_flipped_byte_in_the_cache_is_noticed_and_repaired(cache: Path, victim: str) -> None:
     whole = prepare(cache)
     path = whole.front[0].path.parent / victim
@@ -118,8 +162,8 @@ def test_a_flipped_byte_in_the_cache_is_noticed_and_repaired(cache: Path, victim
 @needs_weights
 def test_a_half_written_cache_is_built_again(cache: Path) -> None:
     whole = prepare(cache)
-    whole.decoder[0].path.unlink()
-    assert prepare(cache) == whole and whole.decoder[0].path.is_file()
+    whole.generator[0].path.unlink()
+    assert prepare(cache) == whole and whole.generator[0].path.is_file()
 
 
 @needs_weights
