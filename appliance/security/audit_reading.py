@@ -20,15 +20,18 @@ class AuditFilter:
     voice: str = ""  # "anna": every version of it; "anna@3": that one
     action: str = ""
     subject: str = ""
+    with_box: bool = False  # also what belongs to no tenant: made tenants, strangers refused, retention
 
 
 def list_entries(db: sqlite3.Connection, wanted: AuditFilter, cursor: str | None, limit: int) -> Page[JsonDict]:
     """A page of entries, newest first, each with its index as `id`. Raises InvalidInput (cursor, limit)."""
     conditions, values = ["1"], []
-    for column, value in (("tenant", wanted.tenant), ("action", wanted.action or None)):
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            values.append(value)
+    if wanted.tenant is not None:
+        conditions.append("tenant IN (?, ?)")
+        values += [wanted.tenant, "" if wanted.with_box else wanted.tenant]
+    if wanted.action:
+        conditions.append("action = ?")
+        values.append(wanted.action)
     if wanted.subject:
         conditions.append("subject = ? AND subject <> ''")  # the second half lets SQLite use the partial index
         values.append(wanted.subject)

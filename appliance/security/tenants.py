@@ -72,7 +72,7 @@ class TenantStore:
         if tenant_id in self._known:
             raise Conflict("tenant_exists", tenant=tenant_id)
         tenant = Tenant(tenant_id, title or tenant_id, quota, utc_now())
-        event = Event(tenant_id, "tenant.add", subject=tenant_id)
+        event = Event("", "tenant.add", subject=tenant_id)
 
         def insert(db: sqlite3.Connection) -> None:
             row = {**asdict(tenant), "quota": json.dumps(asdict(quota))}
@@ -89,7 +89,7 @@ class TenantStore:
         changed = replace(tenant, quota=quota or tenant.quota)
         if is_disabled is not None:
             changed = replace(changed, disabled_at=(tenant.disabled_at or utc_now()) if is_disabled else None)
-        event = Event(tenant_id, "tenant.change", subject=tenant_id, details={"disabled": changed.disabled_at})
+        event = Event("", "tenant.change", subject=tenant_id, details={"disabled": changed.disabled_at})
 
         def update(db: sqlite3.Connection) -> None:
             row = (json.dumps(asdict(changed.quota)), changed.disabled_at, tenant_id)

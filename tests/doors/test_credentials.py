@@ -217,6 +217,10 @@ async def test_deeds_and_refusals_are_in_the_log_without_secrets(shop):
     await shop.services.audit.flush()
     rows = await shop.services.db.read(lambda db: [row[0] for row in db.execute("SELECT entry FROM audit")])
     text = "\n".join(rows)
+    told = (await ask(shop, "/v1/audit", token=TOKEN, action="tenant.add"))[1]["items"]
+    assert "bakery" in {row["subject"] for row in told}  # the owner of the box sees what belongs to no tenant
+    admin = (await issue(shop, "tenant-admin", tenant="bakery"))["token"]
+    assert not (await ask(shop, "/v1/audit", token=admin, action="tenant.add"))[1]["items"]
     assert '"action":"token.issue"' in text and f'"subject":"{issued["id"]}"' in text
     assert '"action":"access.refused"' in text and '"operation":"speak"' in text
     assert '"action":"speech"' in text and '"action":"session.open"' in text

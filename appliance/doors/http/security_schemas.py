@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -64,8 +65,6 @@ class TokenAsked(Asked):
     @field_validator("voices")
     @classmethod
     def _voice_ids(cls, voices: list[str]) -> list[str]:
-        import re
-
         if not all(re.fullmatch(VOICE_ID, voice) for voice in voices):
             raise ValueError("voice ids without a version")
         return voices
