@@ -99,6 +99,7 @@ class CloneSettings(Slice):
     steps: int = Field(100, ge=1)
     threads: int = Field(1, ge=1)
     nice: int = Field(10, ge=0, le=19)
+    max_memory_mb: int = Field(0, ge=0)  # of the trainer; 0: as the service manager bounds it. Not with a GPU
     max_wer: float = Field(0.25, ge=0, le=1)  # examination: what the ASR may mishear
     max_pitch_drift: float = Field(3.0, ge=0, le=24)  # examination: semitones from the speaker's median pitch
     min_dnsmos: float = Field(2.5, ge=1, le=5)  # examination: overall quality of what the clone says

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 from appliance.contracts import JsonDict
 from appliance.errors import Unavailable, error_record
-from appliance.isolation import die_with_parent, leave_network
+from appliance.isolation import die_with_parent, leave_network, step_back
 from appliance.jobs.records import IMPORT, SLICE, ChildSpec
 from appliance.jobs.reporting import Reporter
 
@@ -30,7 +30,7 @@ def serve(stream: BinaryIO) -> int:
     reporter = Reporter(stream)
     reporter.tell("started", pid=os.getpid())
     spec = ChildSpec.from_json(json.loads(stream.readline()))
-    os.nice(spec.nice)
+    step_back(spec.nice, spec.memory_mb)
     try:
         reporter.tell("done", result=_work_of(spec.kind)(spec, reporter))
     except Exception as error:
@@ -60,7 +60,13 @@ def _as_told(error: Exception) -> Exception:
         from appliance.errors import StorageFull
 
         return StorageFull("storage_full", path=error.filename or "", free_mb=0)
-    return Unavailable("job_out_of_memory") if isinstance(error, MemoryError) else error
+    is_short = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _speaks_of_memory(str(error)))
+    return Unavailable("job_out_of_memory") if is_short else error
+
+
+def _speaks_of_memory(words: str) -> bool:
+    """As torch says it, of the processor's memory and of a GPU's."""
+    return "can't allocate memory" in words or "out of memory" in words
 
 
 def main(argv: Sequence[str]) -> int:

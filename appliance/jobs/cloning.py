@@ -112,6 +112,7 @@ class CloneKind(JobKind):
             nice=settings.clone.nice,
             socket=str(settings.clone.socket) if settings.clone.socket else None,
             task=task.as_json(),
+            memory_mb=settings.clone.max_memory_mb,
         )
 
     async def require(self, job: Job) -> None:

@@ -113,6 +113,7 @@ class ChildSpec:
     nice: int
     socket: str | None  # where a service manager starts children, None: the daemon does
     task: JsonDict
+    memory_mb: int = 0  # that it may allocate; 0: no bound
 
     def as_json(self) -> JsonDict:
         return asdict(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -389,6 +390,20 @@ class TestPractice:
             practice.practise(token_course(paths), tmp_path, rhythm(2), "f", lambda report: None)
         assert caught.value.code == "training_checkpoint_broken"
 
+    def test_a_full_disk_leaves_the_last_checkpoint_and_goes_on(self, paths: list[Path], tmp_path: Path) -> None:
+        """The kernel refuses to write more than so many bytes: the same error in the same place as a full disk."""
+        course = token_course(paths)
+        practice.practise(course, tmp_path / "whole", rhythm(6), "f", lambda report: None)
+        size = (tmp_path / "whole" / practice.CHECKPOINT).stat().st_size
+        command = [sys.executable, __file__, "--full", str(size // 2), str(tmp_path / "full"), "6", *map(str, paths)]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=100, env=ONE_THREAD)
+        assert (refused.returncode, "OSError" in refused.stderr) == (1, True), refused.stderr
+        left = {path.name for path in (tmp_path / "full").iterdir()}
+        assert left <= {practice.BEST}
+        resumed = token_course(paths)
+        practice.practise(resumed, tmp_path / "full", rhythm(6), "f", lambda report: None)
+        assert same(resumed.network.state_dict(), course.network.state_dict())
+
     def test_killed_it_ends_the_same(self, paths: list[Path], tmp_path: Path) -> None:
         """kill -9 at random moments; VOICED_TEST_KILLS says how often."""
         kills = int(os.environ.get("VOICED_TEST_KILLS", "2"))
@@ -403,6 +418,9 @@ class TestPractice:
         found = torch.load(tmp_path / "killed" / practice.CHECKPOINT, weights_only=True)
         assert found["standing"]["is_over"]
         assert same(found["course"]["network"], course.network.state_dict())
+
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def stop_at(moment: int, report: practice.Report) -> None:
@@ -422,6 +440,10 @@ def kill_soon(command: list[str], delay_s: float) -> int:
 
 
 def main(words: list[str]) -> None:
+    if words[0] == "--full":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(words[1]), int(words[1])))
+        words = words[2:]
     is_slow = words[0] == "--slowly"
     folder, updates, *paths = words[1:] if is_slow else words
     torch.set_num_threads(1)
