@@ -26,7 +26,7 @@ from appliance.settings import ZoneSettings
 
 log = logging.getLogger(__name__)
 
-LOST_TAIL_S = 0.25  # a player lost this close to the end has said it all
+LOST_TAIL_S = 0.1  # a player lost this close to the end has said it all
 EMERGENCY = PRIORITIES.index("emergency")
 
 
