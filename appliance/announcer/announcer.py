@@ -155,9 +155,9 @@ class Announcer:
         if is_new:
             self._deadlines[row.id] = (asyncio.get_running_loop().time() + row.max_age_s, tenant)
             self._ledger.tell(row)
-        for delivery in row.zones:
-            if not self.zones[delivery.zone].outlet.is_open:
-                self.zones[delivery.zone].outlet.look_again()
+        for zone in (self.zones[each.zone] for each in row.zones if each.zone in self.zones):
+            if not zone.outlet.is_open:
+                zone.outlet.look_again()
         self._wake.set()
         return row
 
