@@ -375,6 +375,19 @@ class DeliveredLine:
     duration_s: float
     values: Mapping[str, str] = field(default_factory=dict)  # of the variables
 
+    def told(self) -> JsonDict:
+        """What a receiver is told of it, as JSON values."""
+        return {
+            "name": self.name,
+            "line": self.line,
+            "text": self.text,
+            "language": self.language,
+            "voice_version": self.voice_version,
+            "rendition": self.rendition,
+            "duration_s": round(self.duration_s, 3),
+            "values": dict(self.values),
+        }
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -386,6 +399,11 @@ class Delivery:
     number: int  # of the publication
     revision: int
     lines: tuple[DeliveredLine, ...]
+
+    def told(self) -> JsonDict:
+        """What a receiver is told of it beside its lines."""
+        head = {"script": self.script, "title": self.title}
+        return {**head, "publication": self.number, "revision": self.revision}
 
 
 @dataclass(frozen=True)

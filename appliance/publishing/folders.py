@@ -81,26 +81,7 @@ class _StagedRelease(StagedDelivery):
 
 def manifest_of(delivery: Delivery, files: dict[str, list[str]]) -> JsonDict:
     """What a release says of itself; `files` are the paths of each line."""
-    return {
-        "script": delivery.script,
-        "title": delivery.title,
-        "publication": delivery.number,
-        "revision": delivery.revision,
-        "lines": [
-            {
-                "name": line.name,
-                "line": line.line,
-                "text": line.text,
-                "language": line.language,
-                "voice_version": line.voice_version,
-                "rendition": line.rendition,
-                "duration_s": round(line.duration_s, 3),
-                "values": dict(line.values),
-                "files": files[line.name],
-            }
-            for line in delivery.lines
-        ],
-    }
+    return {**delivery.told(), "lines": [{**line.told(), "files": files[line.name]} for line in delivery.lines]}
 
 
 def line_files(line: DeliveredLine, formats: list[str]) -> dict[PurePosixPath, bytes]:

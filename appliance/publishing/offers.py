@@ -37,6 +37,7 @@ class OfferedLine(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,199}$")
+    line: str = Field(max_length=200)
     text: str = Field(max_length=100_000)
     language: str = Field(max_length=20)
     voice_version: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}@[0-9]{1,9}$")
@@ -53,6 +54,7 @@ class Offer(BaseModel):
     script: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     title: str = Field(max_length=200)
     publication: int = Field(ge=1)
+    revision: int = Field(ge=1)
     lines: list[OfferedLine] = Field(max_length=MOST_SPOKEN)
 
 
@@ -176,7 +178,7 @@ class OfferDesk:
         published = tuple(
             PublishedLine(
                 name=row.name,
-                line=row.name,
+                line=row.line,
                 text=row.text,
                 language=row.language,
                 speed=1.0,

@@ -99,21 +99,5 @@ class _StagedOffer(StagedDelivery):
 
 def offer_of(delivery: Delivery) -> JsonDict:
     """What a peer is told of a delivery."""
-    return {
-        "script": delivery.script,
-        "title": delivery.title,
-        "publication": delivery.number,
-        "lines": [
-            {
-                "name": line.name,
-                "text": line.text,
-                "language": line.language,
-                "voice_version": line.voice_version,
-                "rendition": line.rendition,
-                "sha256": line.sha256,
-                "duration_s": line.duration_s,
-                "values": dict(line.values),
-            }
-            for line in delivery.lines
-        ],
-    }
+    lines = [{**line.told(), "sha256": line.sha256} for line in delivery.lines]
+    return {**delivery.told(), "lines": lines}

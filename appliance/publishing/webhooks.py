@@ -101,23 +101,5 @@ def _address_of(host: str, port: int) -> IPv4Address | IPv6Address:
 
 def _message(delivery: Delivery, host: ChannelHost) -> JsonDict:
     place = f"{host.url}/v1/scripts/{delivery.script}/publications/{delivery.number}/lines"
-    return {
-        "script": delivery.script,
-        "title": delivery.title,
-        "publication": delivery.number,
-        "revision": delivery.revision,
-        "lines": [
-            {
-                "name": line.name,
-                "line": line.line,
-                "text": line.text,
-                "language": line.language,
-                "voice_version": line.voice_version,
-                "rendition": line.rendition,
-                "duration_s": round(line.duration_s, 3),
-                "values": dict(line.values),
-                "audio": f"{place}/{line.name}/audio",
-            }
-            for line in delivery.lines
-        ],
-    }
+    lines = [{**line.told(), "audio": f"{place}/{line.name}/audio"} for line in delivery.lines]
+    return {**delivery.told(), "lines": lines}

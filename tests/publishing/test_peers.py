@@ -109,7 +109,7 @@ async def test_a_stranger_and_a_repeated_message_are_refused(pair):
     first, second, _ = pair
     me = first.office.peers._me
     there = second.office.peers.introduce()["uuid"]
-    body = json.dumps({"script": "x", "title": "", "publication": 1, "lines": []}).encode()
+    body = json.dumps({"script": "x", "title": "", "publication": 1, "revision": 1, "lines": []}).encode()
     number = first.office.peers._next_number(there)
 
     def headers(key, body=body, number=number, receiver=there, uuid=me.uuid):
@@ -184,7 +184,7 @@ async def test_boxes_that_speak_tls_believe_only_each_others_authority(tmp_path)
             code = (await second("POST", "/v1/peers/invitations", 201))["code"]
             paired = await first("POST", "/v1/peers", 201, json={"url": url, "code": code})
             links = await first.office.peers.links("main")
-            body = json.dumps({"script": "x", "title": "", "publication": 1, "lines": []}).encode()
+            body = json.dumps({"script": "x", "title": "", "publication": 1, "revision": 1, "lines": []}).encode()
             send = links[paired["id"]].send
             answer = await asyncio.to_thread(send, "POST", "/v1/peer/offers", body)
             assert answer["missing"] == []
