@@ -152,6 +152,13 @@ class Backend(ABC):
     def load(self, artifact: Artifact, options: SessionOptions) -> Session:
         """Verify the digest, build a session. Raises Corrupt, Unavailable."""
 
+    def take_module(self, module: Any) -> Any:
+        """A torch module moved to the device, in the precision of this backend: for an engine that keeps state there.
+
+        Only for those that have "torch" among their `formats`. Raises Unavailable.
+        """
+        raise NotImplementedError(self.name)
+
 
 # ---------------------------------------------------------------- engines and voices
 

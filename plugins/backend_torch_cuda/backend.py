@@ -65,8 +65,17 @@ class TorchCudaBackend(Backend):
         device = options.device or found.devices[0].name
         if device not in {one.name for one in found.devices}:
             raise Unavailable("backend_unsuitable", backend=self.name, device=device, format=artifact.format)
-        check_digest(artifact, digest_of(artifact))
+        if artifact.sha256:
+            check_digest(artifact, digest_of(artifact))
         return TorchCudaSession(artifact.module(), device, self._type(device, options.precision), self.name)
+
+    def take_module(self, module: Any) -> Any:
+        """On the first card. Raises Unavailable("backend_unavailable")."""
+        found = self.probe()
+        if not found.usable:
+            raise Unavailable("backend_unavailable", backend=self.name, reason=found.reason)
+        device = found.devices[0].name
+        return module.eval().requires_grad_(False).to(device, self._type(device, ""))
 
     def _type(self, device: str, precision: str) -> torch.dtype:
         import torch

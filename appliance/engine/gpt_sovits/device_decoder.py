@@ -7,7 +7,6 @@ the batch of its own capacity, so its numbers do not depend on its neighbours'.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,13 +37,15 @@ class _Inputs:
 
 
 class DeviceDecoder(Decoder):
-    """A copy of `network` on `device` in `dtype`. On a device without CUDA graphs steps run as they are."""
+    """`network` is where it stays and in the type it computes in. Without CUDA graphs steps run as they are."""
 
     places = SLOTS
 
-    def __init__(self, network: TextToSemantic, device: torch.device, dtype: torch.dtype) -> None:
-        self.name = f"torch {device.type} {str(dtype).removeprefix('torch.')}"
-        self._network = copy.deepcopy(network).to(device, dtype)
+    def __init__(self, name: str, network: TextToSemantic) -> None:
+        weights = network.bert_proj.weight
+        device, dtype = weights.device, weights.dtype
+        self.name = name
+        self._network = network
         self._device = device
         config = network.config
         shape = (config.layers, SLOTS, config.heads, SPARE + 1, config.width // config.heads)

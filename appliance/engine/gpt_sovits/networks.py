@@ -20,7 +20,7 @@ from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet
 from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
 from appliance.engine.gpt_sovits.placed import PlacedBert, PlacedHubert, PlacedSound
-from appliance.engine.gpt_sovits.s1_exports import S1Decoders
+from appliance.engine.gpt_sovits.s1_exports import S1Decoders, module_backends
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.streaming import Sound
 from appliance.engine.gpt_sovits.t2s import TextToSemantic, TextToSemanticConfig
@@ -28,6 +28,7 @@ from appliance.engine.gpt_sovits.wordpiece import WordPiece
 from appliance.errors import Corrupt, Unavailable
 
 if TYPE_CHECKING:
+    from appliance.engine.gpt_sovits.graphs import Graph
     from appliance.engine.gpt_sovits.preparation import Preparation
     from appliance.engine.placement import PlacedNetwork
 
@@ -147,13 +148,30 @@ class Networks:
             if found is not None:
                 self._keep(PLACED + role, path, found)
                 return found
-        sessions = self._preparation.open(role, path, voice.files.get(f"{role}_config"))
+        sessions = self._preparation.open(role, path, voice.files.get(f"{role}_config"), self._graphs(role, voice))
         if sessions is None:
             return None
         made = make(sessions)
         with self._turn:
             self._keep(PLACED + role, path, made)
         return made
+
+    def _graphs(self, role: str, voice: VoiceAssets) -> dict[str, Graph]:
+        """The networks of a role as backends see them that run PyTorch itself; none where there is no such one."""
+        if self._preparation is None or not module_backends(self._preparation.host):
+            return {}
+        from appliance.engine.gpt_sovits import graphs
+
+        match role:
+            case "s2":
+                s2 = self.s2(voice)
+                halves = {"s2.text": graphs.TextGraph(s2), "s2.frames": graphs.FramesGraph(s2)}
+                return {**halves, "s2.voice": graphs.VoiceGraph(s2)}
+            case "bert":
+                return {"bert": graphs.BertGraph(self._get("bert", voice, ChineseBert.from_tensors))}
+            case "hubert":
+                return {"hubert": graphs.HubertGraph(self._get("hubert", voice, Hubert.from_tensors))}
+        return {}
 
 
 def _config(role: str, voice: VoiceAssets) -> JsonDict:

@@ -8,6 +8,7 @@ neither can be.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,11 +26,13 @@ from appliance.engine.exporting import FLOAT, NetworkExport, Written, export, re
 from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
 from appliance.engine.gpt_sovits.decoder_graphs import prefill_graph, step_graph
 from appliance.engine.gpt_sovits.decoding import Decoder, TorchDecoder
+from appliance.engine.gpt_sovits.device_decoder import DeviceDecoder
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam
 from appliance.engine.gpt_sovits.session_decoder import KINDS, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemantic, TextToSemanticConfig
 from appliance.engine.placement import DIFFERS, Network, PlacedNetwork, place
+from appliance.errors import Unavailable
 
 PREFILL, STEP = "s1.prefill", "s1.step"
 CONTRIB, INT8 = "onnx_contrib", "int8"
@@ -75,6 +78,9 @@ class S1Decoders:
         """The loop over them. Nothing is opened before somebody asks for an answer."""
         ways: dict[str, Callable[[], Decoder]] = {}
         facts: dict[str, JsonDict] = {}
+        for backend in module_backends(self.host):
+            facts[backend] = _row(backend, FLOAT)
+            ways[backend] = self._device_opener(backend, facts[backend])
         for artifact, backend in self._steps():
             name = f"{backend} {artifact.precision}"
             ways[name] = self._opener(name, artifact, backend)
@@ -90,6 +96,25 @@ class S1Decoders:
                 backend = self.host.backends[name]
                 if artifact.format in backend.formats and artifact.precision in backend.precisions:
                     yield artifact, name
+
+    def _device_opener(self, backend: str, facts: JsonDict) -> Callable[[], Decoder]:
+        """A decoder on a device of its own. Raises Unavailable("decoder_differs") when it is too far off."""
+
+        def make() -> Decoder:
+            network = self.network()
+            decoder = DeviceDecoder(backend, self.host.backends[backend].take_module(copy.deepcopy(network)))
+            exam = set_exam(TorchDecoder(network), self.config)
+            judge(decoder, exam)  # the first run sets the runtime up
+            started = time.perf_counter()
+            found = judge(decoder, exam)
+            facts["milliseconds"] = 1000 * (time.perf_counter() - started) / len(exam.tokens)
+            facts["distance"], facts["reason"] = found.divergence, str(found)
+            if not found.passed:
+                decoder.close()
+                raise Unavailable("decoder_differs", backend=backend, reason=str(found))
+            return decoder
+
+        return make
 
     def _opener(self, name: str, artifact: Artifact, backend: str) -> Callable[[], Decoder]:
         def make() -> Decoder:
@@ -114,6 +139,11 @@ class S1Decoders:
                 if not exam.passed:
                     row = _row(exam.backend, exported.precision) | {"version": exam.version, "state": DIFFERS}
                     yield row | {"distance": exam.distance, "reason": exam.reason}
+
+
+def module_backends(host: EngineHost) -> list[str]:
+    """Usable backends that run the networks themselves."""
+    return [name for name in usable_backends(host.backends) if "torch" in host.backends[name].formats]
 
 
 def _row(backend: str, precision: str) -> JsonDict:

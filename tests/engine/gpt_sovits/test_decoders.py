@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 from collections.abc import Callable
@@ -298,7 +299,7 @@ def test_the_memory_of_the_caller_is_used_in_place(network, tmp_path: Path):
 def on_device(request: pytest.FixtureRequest, network: TextToSemantic) -> DeviceDecoder:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no NVIDIA GPU")
-    return DeviceDecoder(network, torch.device(request.param), torch.float32)
+    return DeviceDecoder(request.param, copy.deepcopy(network).to(request.param))
 
 
 def test_a_device_gives_the_numbers_of_the_network(on_device: DeviceDecoder, network: TextToSemantic) -> None:
