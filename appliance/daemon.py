@@ -20,6 +20,7 @@ from appliance import __version__
 from appliance.announcer.announcer import Announcer, Surroundings
 from appliance.announcer.scheduler import Scheduler
 from appliance.assembly import AssemblyRooms, VoiceAssembly
+from appliance.consenting import ConsentRooms, SpokenConsents
 from appliance.database import Database, open_database, utc_now
 from appliance.doors.discovery import announce, reachable_addresses
 from appliance.doors.http.app import serve_http
@@ -41,6 +42,7 @@ from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
+from appliance.voices.challenges import ChallengeStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.gate import GateRooms, VoiceGate
 from appliance.voices.lexicon import LexiconStore
@@ -141,6 +143,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             plugins=plugins,
             audit=audit,
             gate=gate,
+            spoken=SpokenConsents(ConsentRooms(ChallengeStore(db), consents, recordings, gate, pool)),
             marks=desk,
             device_key=device_key,
             security=security,

@@ -356,6 +356,14 @@ CREATE TABLE gate_reviews (
     PRIMARY KEY (tenant, id), UNIQUE (tenant, voice, kind, other)
 ) STRICT"""
 
+_CHALLENGES = """
+CREATE TABLE consent_challenges (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, speaker TEXT NOT NULL, voice TEXT NOT NULL, purposes TEXT NOT NULL,
+    language TEXT NOT NULL, digits TEXT NOT NULL, statement TEXT NOT NULL, expires_at TEXT,
+    valid_until TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, used_at TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT"""
+
 
 _SCHEDULES = (
     """CREATE TABLE schedules (
@@ -458,4 +466,9 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(14, "voiceprints", _run(_VOICEPRINTS, _PROTECTED, _REVIEWS)),
     Migration(15, "schedules", _run(*_SCHEDULES)),
+    Migration(
+        16,
+        "spoken consents",
+        _run(_CHALLENGES, "ALTER TABLE consents ADD COLUMN strength TEXT NOT NULL DEFAULT 'written'"),
+    ),
 )

@@ -140,6 +140,10 @@ class PublishingSettings(Slice):
     folders: tuple[Path, ...] = ()  # folders outside the state directory that channels may write below
 
 
+class ConsentSettings(Slice):
+    written: bool = True  # whether a consent may be typed in; else the speaker has to say it
+
+
 class GateSettings(Slice):
     """Whose voice must not be cloned."""
 
@@ -232,6 +236,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     clone: CloneSettings = CloneSettings()
     models: ModelSettings = ModelSettings()
+    consent: ConsentSettings = ConsentSettings()
     gate: GateSettings = GateSettings()
     marks: MarksSettings = MarksSettings()
     publishing: PublishingSettings = PublishingSettings()

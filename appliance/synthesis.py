@@ -265,6 +265,8 @@ class Synthesis:
         ends_at = asyncio.get_running_loop().time() + self._settings.deadline_s
         try:
             for index in range(len(clauses)):
+                if index:  # a consent that ended meanwhile ends a long speech too
+                    await self._require_consent(plan.request, plan.voice)
                 while len(tickets) < min(len(clauses), index + 1 + AHEAD):
                     task = plan.task(len(tickets))
                     before = tickets[-1] if tickets else None

@@ -18,7 +18,7 @@ from appliance.voices.consents import ConsentStore
 from appliance.voices.datasets import DatasetStore
 from appliance.voices.gate import VoiceGate
 from appliance.voices.recordings import RecordingStore
-from appliance.voices.records import Recording, is_voice_id
+from appliance.voices.records import SPOKEN, Consent, Recording, is_voice_id
 from appliance.voices.registry import VoiceRegistry
 
 LANGUAGES = ("auto", "zh", "en", "ja")
@@ -49,11 +49,14 @@ class CloneKind(JobKind):
     async def prepare(self, tenant: str, request: CloneRequest) -> JsonDict:
         """The `spec` of a job. Raises as `JobRunner.submit_clone`."""
         _check(request)
-        await self._require_right(tenant, request.voice)
+        consent = await self._require_right(tenant, request.voice)
         recordings = await self._rooms.recordings.get_many(tenant, tuple(dict.fromkeys(request.recording_ids)))
         speaker, limits = _one_speaker(recordings), self._settings.clone
         if self._rooms.gate is not None:
             await self._rooms.gate.require(tenant, request.voice, speaker, recordings)
+            if consent is not None and consent.strength == SPOKEN:
+                evidence = await self._rooms.recordings.get(tenant, consent.evidence)
+                await self._rooms.gate.require_evidence(tenant, consent.speaker, evidence, recordings)
         engine = request.engine or self._settings.engine.default
         base = await self._base(tenant, engine, request)
         plan = plan_dataset(recordings, limits.min_speech_s, denoise=limits.denoise)
@@ -122,12 +125,12 @@ class CloneKind(JobKind):
     async def file(self, job: Job, outcome: JsonDict) -> JsonDict:
         return await self._rooms.filing.file(job, outcome)
 
-    async def _require_right(self, tenant: str, voice: str) -> None:
+    async def _require_right(self, tenant: str, voice: str) -> Consent | None:
         """A clone needs the speaker's consent, and never goes under the name of a starter voice."""
         with contextlib.suppress(NotFound):
             if (await self._rooms.registry.get_voice(tenant, voice)).origin == "starter":
                 raise Forbidden("starter_voice_protected", voice=voice)
-        await self._rooms.consents.require(tenant, voice, "clone")
+        return await self._rooms.consents.require(tenant, voice, "clone")
 
 
 def _check(request: CloneRequest) -> None:

@@ -24,6 +24,7 @@ RULES = (
     Rule("/v1/models", "voices.read", "voices.write"),
     Rule("/v1/voices", "voices.read", "voices.write"),
     Rule("/v1/consents", "consents.read", "consents.write"),
+    Rule("/v1/consent-statements", "consents.write", "consents.write"),
     Rule("/v1/recordings", "recordings.read", "recordings.write"),
     Rule("/v1/recording-sessions", "recordings.read", "recordings.write"),
     Rule("/v1/prompts", "recordings.read", "recordings.write"),

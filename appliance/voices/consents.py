@@ -27,8 +27,13 @@ class ConsentStore:
 
     async def record(self, tenant: str, new: NewConsent) -> Consent:
         """Write down an agreement. Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
-        _check(new)
-        event = Event(tenant, "consent.record", voice=new.voice, details={"purposes": " ".join(sorted(new.purposes))})
+        check_consent(new)
+        event = Event(
+            tenant,
+            "consent.record",
+            voice=new.voice,
+            details={"purposes": " ".join(sorted(new.purposes)), "strength": new.strength},
+        )
 
         def insert(db: sqlite3.Connection) -> Consent:
             consent = _insert(db, tenant, new)
@@ -72,7 +77,8 @@ class ConsentStore:
         return await self._db.read(lambda db: _require(db, tenant, voice, purpose))
 
 
-def _check(new: NewConsent) -> None:
+def check_consent(new: NewConsent) -> None:
+    """Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
     if not new.speaker.strip() or len(new.speaker) > 200 or not new.purposes:
         raise InvalidInput("consent_invalid")
     for purpose in new.purposes:
@@ -102,6 +108,7 @@ def _insert(db: sqlite3.Connection, tenant: str, new: NewConsent) -> Consent:
         "purposes": to_json(sorted(set(new.purposes))),
         "statement": new.statement,
         "evidence": new.evidence,
+        "strength": new.strength,
         "created_at": _advance_clock(db),
         "expires_at": _moment(new.expires_at),
     }
@@ -165,6 +172,7 @@ def _consent(row: sqlite3.Row) -> Consent:
         purposes=tuple(json.loads(row["purposes"])),
         statement=row["statement"],
         evidence=row["evidence"],
+        strength=row["strength"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],

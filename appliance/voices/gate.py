@@ -89,6 +89,34 @@ class VoiceGate:
         if self._settings.enabled:
             await self._judge(tenant, voice, speaker, await self._rooms.listen(clip))
 
+    async def require_speaker(self, tenant: str, speaker: str, clip: Path) -> None:
+        """The clip must be in the voice of the speaker's recordings, where there are any.
+
+        Raises Forbidden("consent_other_voice").
+        """
+        known = (await self._rooms.prints.of_speakers(tenant, MODEL)).get(speaker)
+        if self._settings.enabled and known is not None:
+            await self._require_same(tenant, speaker, await self._rooms.listen(clip), known)
+
+    async def require_evidence(
+        self, tenant: str, speaker: str, evidence: Recording, others: Sequence[Recording]
+    ) -> None:
+        """Who said the consent must be who is cloned. Raises Forbidden("consent_other_voice")."""
+        if not self._settings.enabled:
+            return
+        prints = await self.learn(tenant, (evidence, *others))
+        spoken = prints.pop(evidence.id, None)
+        if spoken is not None and prints:
+            await self._require_same(tenant, speaker, spoken, np.concatenate(list(prints.values()), axis=1))
+
+    async def _require_same(self, tenant: str, speaker: str, one: Print, other: Print) -> None:
+        score = round(await asyncio.to_thread(likeness, one, other), 2)
+        details: dict[str, str | float] = {"score": score, "least": self._settings.review, "model": MODEL}
+        outcome = DONE if score >= self._settings.review else REFUSED
+        await self._record(Event(tenant, "gate.consent", outcome=outcome, details=details))
+        if outcome == REFUSED:
+            raise Forbidden("consent_other_voice", speaker=speaker, score=score, least=self._settings.review)
+
     async def _judge(self, tenant: str, voice: str, speaker: str, print_: Print) -> None:
         store = self._rooms.prints
         others = {name: other for name, other in (await store.of_speakers(tenant, MODEL)).items() if name != speaker}

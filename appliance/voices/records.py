@@ -176,6 +176,9 @@ def report_as_json(report: QualityReport) -> JsonDict:
     }
 
 
+WRITTEN, SPOKEN = "written", "spoken"
+
+
 @dataclass(frozen=True)
 class NewConsent:
     """What a speaker agreed to. With `voice` empty it covers every voice of that speaker."""
@@ -186,6 +189,7 @@ class NewConsent:
     statement: str = ""  # the words agreed to
     evidence: str = ""  # id of the recording in which the speaker says so
     expires_at: str | None = None  # ISO 8601; None: until revoked
+    strength: str = WRITTEN
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,7 @@ class Consent:
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    strength: str = WRITTEN  # "spoken": the box heard it; "written": somebody typed that it was given
 
     def as_json(self) -> JsonDict:
         return _public(self, "tenant") | {"purposes": list(self.purposes)}

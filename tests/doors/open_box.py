@@ -15,6 +15,7 @@ import soundfile
 from appliance.announcer.announcer import Announcer
 from appliance.announcer.scheduler import Scheduler
 from appliance.assembly import AssemblyRooms, VoiceAssembly
+from appliance.consenting import ConsentRooms, SpokenConsents
 from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
@@ -29,6 +30,7 @@ from appliance.security.room import open_security
 from appliance.settings import Settings
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
+from appliance.voices.challenges import ChallengeStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.gate import GateRooms, VoiceGate
 from appliance.voices.lexicon import LexiconStore
@@ -116,6 +118,7 @@ async def open_box(state_dir: Path, **settings: object):
             plugins=plugins,
             audit=audit,
             gate=gate,
+            spoken=SpokenConsents(ConsentRooms(ChallengeStore(db), consents, recordings, gate, pool)),
             marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,
             security=security,

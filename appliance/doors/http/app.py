@@ -35,6 +35,7 @@ from appliance.doors.http import (
     schedules,
     scripts,
     sessions,
+    statements,
     stream,
     tenants,
     trust,
@@ -89,6 +90,7 @@ BUILT_IN: tuple[Route, ...] = (
     *trust.ROUTES,
     *credentials.ROUTES,
     *protected.ROUTES,
+    *statements.ROUTES,
     *openapi.ROUTES,
 )
 

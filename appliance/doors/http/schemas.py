@@ -360,6 +360,7 @@ class ConsentTold(Told):
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    strength: str
 
 
 class ConsentsTold(PageTold):
@@ -683,3 +684,26 @@ class ReviewTold(Told):
 class ReviewsTold(Told):
     items: list[ReviewTold]
     next: str | None
+
+
+# ---------------------------------------------------------------- spoken consents
+
+
+class StatementAsked(Asked):
+    """Who is to say what."""
+
+    speaker: str = Field(min_length=1, max_length=100)
+    voice: str = Field("", max_length=63, description="the voice it is for; empty: every voice of the speaker")
+    purposes: list[str] = Field(min_length=1, max_length=8, description="clone, speak, announce, publish, share")
+    language: Literal["en", "zh"] = "en"
+    expires_at: str | None = Field(None, max_length=40, description="of the consent; ISO 8601, UTC")
+
+
+class StatementTold(Told):
+    id: str
+    statement: str
+    valid_until: str
+
+
+class StatementSaid(Asked):
+    filename: str = Field("", max_length=200)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.announcer.announcer import Announcer
     from appliance.announcer.scheduler import Scheduler
     from appliance.assembly import VoiceAssembly
+    from appliance.consenting import SpokenConsents
     from appliance.database import Database
     from appliance.jobs.runner import JobRunner
     from appliance.marks.desk import MarksDesk
@@ -70,6 +71,7 @@ class Services:
     audit: AuditLog
     marks: MarksDesk
     gate: VoiceGate
+    spoken: SpokenConsents
     device_key: DeviceKey
     security: Security
 

@@ -25,6 +25,7 @@ from appliance.doors.http.schemas import (
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
 from appliance.doors.http.versions import find_version
+from appliance.errors import Forbidden
 from appliance.voices.records import NewConsent
 
 
@@ -101,6 +102,8 @@ async def list_consents(request: web.Request) -> web.Response:
 async def record_consent(request: web.Request) -> web.Response:
     """`POST /v1/consents`."""
     asked = await read_record(request, ConsentAsked)
+    if not services_of(request).settings.consent.written:
+        raise Forbidden("consent_must_be_spoken")
     consent = await services_of(request).consents.record(
         principal_of(request).tenant,
         NewConsent(
