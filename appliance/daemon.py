@@ -26,6 +26,7 @@ from appliance.doors.discovery import announce, reachable_addresses
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.listeners import lan_speaks_tls
 from appliance.doors.http.services import Box, Services
+from appliance.erasure import Erasure, ErasureRooms
 from appliance.errors import VoicedError
 from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
@@ -143,6 +144,9 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             plugins=plugins,
             audit=audit,
             gate=gate,
+            erasure=Erasure(
+                ErasureRooms(db, blobs, registry, recordings, consents, synthesis, audit, device_key, state.jobs)
+            ),
             spoken=SpokenConsents(ConsentRooms(ChallengeStore(db), consents, recordings, gate, pool)),
             marks=desk,
             device_key=device_key,

@@ -25,6 +25,7 @@ RULES = (
     Rule("/v1/voices", "voices.read", "voices.write"),
     Rule("/v1/consents", "consents.read", "consents.write"),
     Rule("/v1/consent-statements", "consents.write", "consents.write"),
+    Rule("/v1/speakers", "recordings.read", "speakers.erase"),
     Rule("/v1/recordings", "recordings.read", "recordings.write"),
     Rule("/v1/recording-sessions", "recordings.read", "recordings.write"),
     Rule("/v1/prompts", "recordings.read", "recordings.write"),
@@ -80,7 +81,7 @@ _ADMINISTER = (
     _OPERATE
     | _STEWARD
     | _AUDIT
-    | {"protection.read", "protection.write"}  # not for those who clone
+    | {"protection.read", "protection.write", "speakers.erase"}  # not for those who clone
     | {"tokens.write", "people.write", "audit.write", "tenants.read", "system.write", "channels.write"}
 )
 

@@ -19,6 +19,7 @@ from appliance.consenting import ConsentRooms, SpokenConsents
 from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
+from appliance.erasure import Erasure, ErasureRooms
 from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
@@ -118,6 +119,11 @@ async def open_box(state_dir: Path, **settings: object):
             plugins=plugins,
             audit=audit,
             gate=gate,
+            erasure=Erasure(
+                ErasureRooms(
+                    db, blobs, registry, recordings, consents, synthesis, audit, device_key, state_dir / "jobs"
+                )
+            ),
             spoken=SpokenConsents(ConsentRooms(ChallengeStore(db), consents, recordings, gate, pool)),
             marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,

@@ -35,6 +35,7 @@ from appliance.doors.http import (
     schedules,
     scripts,
     sessions,
+    speakers,
     statements,
     stream,
     tenants,
@@ -91,6 +92,7 @@ BUILT_IN: tuple[Route, ...] = (
     *credentials.ROUTES,
     *protected.ROUTES,
     *statements.ROUTES,
+    *speakers.ROUTES,
     *openapi.ROUTES,
 )
 

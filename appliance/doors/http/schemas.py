@@ -707,3 +707,13 @@ class StatementTold(Told):
 
 class StatementSaid(Asked):
     filename: str = Field("", max_length=200)
+
+
+class EraseAsked(Asked):
+    confirm: str = Field(max_length=100, description="the speaker's id again")
+
+
+class ErasedTold(Told):
+    id: str
+    receipt: str
+    counts: dict[str, int]

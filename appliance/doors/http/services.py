@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.assembly import VoiceAssembly
     from appliance.consenting import SpokenConsents
     from appliance.database import Database
+    from appliance.erasure import Erasure
     from appliance.jobs.runner import JobRunner
     from appliance.marks.desk import MarksDesk
     from appliance.plugin_manager import Plugins
@@ -72,6 +73,7 @@ class Services:
     marks: MarksDesk
     gate: VoiceGate
     spoken: SpokenConsents
+    erasure: Erasure
     device_key: DeviceKey
     security: Security
 

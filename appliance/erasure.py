@@ -1,0 +1,189 @@
+"""Erasing a speaker: everything that is made of their voice goes; what happened stays on record, as ids and digests.
+
+What is destroyed: the sound and words of recordings, voiceprints, statements, reading sessions, the files of voice
+versions, rendered lines and announcements, cached speech, the folders of their jobs. What stays: rows without sound or
+words (that a consent was given and ended, that a version existed), and the audit log, whose chain is not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.contracts import JsonDict
+from appliance.database import Database, utc_now
+from appliance.errors import NotFound
+from appliance.events import Event
+from appliance.security.audit import AuditLog
+from appliance.security.signing import DeviceKey
+from appliance.synthesis import Synthesis
+from appliance.voices.blobs import BlobStore
+from appliance.voices.consents import ConsentStore
+from appliance.voices.recordings import RecordingStore
+from appliance.voices.records import clean_name
+from appliance.voices.registry import VoiceRegistry
+
+FORMAT = "voiced-erasure-1"
+
+_VOICES = "SELECT id FROM voices WHERE tenant = :tenant AND speaker = :speaker AND origin = 'own'"
+_OF_VOICES = "FROM voice_versions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
+_NEEDED = (  # by anybody else
+    "SELECT 1 FROM recordings WHERE sha256 = :digest AND deleted_at IS NULL"
+    " UNION ALL SELECT 1 FROM voice_versions WHERE instr(files, :digest) > 0 AND NOT"
+    " (tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices)))"
+    " UNION ALL SELECT 1 FROM models WHERE instr(files, :digest) > 0 AND removed_at IS NULL"
+    " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest LIMIT 1"
+)
+
+
+@dataclass(frozen=True)
+class ErasureRooms:
+    db: Database
+    blobs: BlobStore
+    registry: VoiceRegistry
+    recordings: RecordingStore
+    consents: ConsentStore
+    synthesis: Synthesis
+    audit: AuditLog
+    key: DeviceKey
+    jobs: Path  # folder of the job folders
+
+
+@dataclass(frozen=True)
+class _Inventory:
+    """What there is of a speaker."""
+
+    voices: tuple[str, ...]
+    recordings: tuple[str, ...]
+    consents: tuple[str, ...]
+    jobs: tuple[str, ...]
+
+
+class Erasure:
+    """Destroys a speaker's data and gives a receipt. Everything in it may be called again after a crash."""
+
+    def __init__(self, rooms: ErasureRooms) -> None:
+        self._rooms = rooms
+
+    async def erase(self, tenant: str, speaker: str) -> JsonDict:
+        """`{"receipt", "speaker", "counts"}`: the receipt is a note signed with the box's key.
+
+        Raises NotFound("speaker_not_found"), and what the database raises: without an entry in the audit log nothing
+        is destroyed.
+        """
+        found = await self._rooms.db.read(lambda db: _inventory(db, tenant, speaker))
+        begun = await self._rooms.audit.record(Event(tenant, "speaker.erase", subject=clean_name(speaker)))
+        counts = {
+            "consents_ended": await self._end_consents(tenant, found.consents),
+            "recordings": await self._erase_recordings(tenant, found.recordings),
+            "files": await self._erase_voices(tenant, found.voices),
+            "rows": await self._rooms.db.write(lambda db: _erase_rows(db, tenant, speaker, found.voices), durable=True),
+            "jobs": await asyncio.to_thread(self._erase_jobs, found.jobs),
+            "voices": len(found.voices),
+        }
+        ended = await self._rooms.audit.record(
+            Event(tenant, "speaker.erased", subject=clean_name(speaker), details=counts)
+        )
+        receipt = _receipt(tenant, speaker, counts, (begun, ended))
+        return {"id": speaker, "receipt": self._rooms.key.sign_note(receipt), "counts": counts}
+
+    async def _end_consents(self, tenant: str, consents: Sequence[str]) -> int:
+        for consent in consents:  # first: from now on nothing of the speaker can be spoken or trained
+            await self._rooms.consents.revoke(tenant, consent)
+        return len(consents)
+
+    async def _erase_recordings(self, tenant: str, recordings: Sequence[str]) -> int:
+        for recording in recordings:
+            await self._rooms.recordings.delete(tenant, recording)
+        return len(recordings)
+
+    async def _erase_voices(self, tenant: str, voices: Sequence[str]) -> int:
+        """Retire the voices and remove every file that only they needed."""
+        for voice in voices:
+            await self._rooms.synthesis.forget(tenant, voice)
+            try:
+                await self._rooms.registry.delete_voice(tenant, voice)
+            except NotFound:  # retired before
+                continue
+        digests = await self._rooms.db.write(lambda db: _unneeded(db, tenant, voices), durable=True)
+        for digest in digests:
+            await asyncio.to_thread(self._rooms.blobs.remove, digest)
+        return len(digests)
+
+    def _erase_jobs(self, jobs: Sequence[str]) -> int:
+        for job in jobs:
+            shutil.rmtree(self._rooms.jobs / job, ignore_errors=True)
+        return len(jobs)
+
+
+def _inventory(db: sqlite3.Connection, tenant: str, speaker: str) -> _Inventory:
+    about = {"tenant": tenant, "speaker": clean_name(speaker)}
+    own = tuple(row[0] for row in db.execute(_VOICES, about))
+    named = "SELECT DISTINCT voice FROM consents WHERE tenant = :tenant AND speaker = :speaker AND voice <> ''"
+    voices = tuple(dict.fromkeys((*own, *(row[0] for row in db.execute(named, about)))))
+
+    def ids(query: str) -> tuple[str, ...]:
+        return tuple(row[0] for row in db.execute(query, {**about, "voices": json.dumps(voices)}))
+
+    found = _Inventory(
+        voices=voices,
+        recordings=ids(
+            "SELECT id FROM recordings WHERE tenant = :tenant AND speaker = :speaker AND deleted_at IS NULL"
+        ),
+        consents=ids("SELECT id FROM consents WHERE tenant = :tenant AND speaker = :speaker AND revoked_at IS NULL"),
+        jobs=ids(
+            "SELECT id FROM jobs WHERE tenant = :tenant AND kind = 'clone'"
+            " AND json_extract(spec, '$.voice') IN (SELECT value FROM json_each(:voices))"
+        ),
+    )
+    known = db.execute("SELECT 1 FROM speakers WHERE tenant = :tenant AND id = :speaker", about).fetchone()
+    if known is None and not any((found.voices, found.recordings, found.consents)):
+        raise NotFound("speaker_not_found", speaker=clean_name(speaker)[:80])
+    return found
+
+
+def _unneeded(db: sqlite3.Connection, tenant: str, voices: Sequence[str]) -> list[str]:
+    """Digests of files that nobody but these voices needs; their rendered lines are taken off the books on the way."""
+    about = {"tenant": tenant, "voices": json.dumps(list(voices))}
+    digests = {
+        digest for row in db.execute(f"SELECT files {_OF_VOICES}", about) for digest in json.loads(row[0]).values()
+    }
+    spoken = "FROM renditions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
+    digests |= {row[0] for row in db.execute(f"SELECT sha256 {spoken}", about)}
+    db.execute(f"DELETE {spoken}", about)
+    by_voice = "tenant = ?1 AND (voice = ?2 OR voice LIKE ?2 || '@%')"
+    said = f"tenant = ?1 AND rendition IN (SELECT rendition FROM announcements WHERE {by_voice})"
+    for voice in voices:
+        for query in (f"SELECT audio FROM announcements WHERE {by_voice}", f"SELECT audio FROM spoken WHERE {said}"):
+            digests |= {row[0] for row in db.execute(query, (tenant, voice)) if row[0]}
+        db.execute(f"DELETE FROM spoken WHERE {said}", (tenant, voice))
+        db.execute(f"UPDATE announcements SET audio = NULL WHERE {by_voice}", (tenant, voice))
+    return sorted(one for one in digests if not db.execute(_NEEDED, {**about, "digest": one}).fetchone())
+
+
+def _erase_rows(db: sqlite3.Connection, tenant: str, speaker: str, voices: Sequence[str]) -> int:
+    """Prints, statements, sessions and reviews of the speaker; how many rows."""
+    about = (tenant, clean_name(speaker))
+    statements = (
+        "DELETE FROM voiceprints WHERE tenant = ?1 AND recording IN"
+        " (SELECT id FROM recordings WHERE tenant = ?1 AND speaker = ?2)",
+        "DELETE FROM consent_challenges WHERE tenant = ?1 AND speaker = ?2",
+        "DELETE FROM recording_sessions WHERE tenant = ?1 AND speaker = ?2",
+        "DELETE FROM gate_reviews WHERE tenant = ?1 AND kind = 'speaker' AND other = ?2",
+        "UPDATE speakers SET name = '' WHERE tenant = ?1 AND id = ?2",
+    )
+    count = sum(db.execute(statement, about).rowcount for statement in statements)
+    for voice in voices:
+        count += db.execute("DELETE FROM gate_reviews WHERE tenant = ? AND voice = ?", (tenant, voice)).rowcount
+    return count
+
+
+def _receipt(tenant: str, speaker: str, counts: JsonDict, entries: tuple[int, int]) -> str:
+    lines = [FORMAT, f"tenant {tenant}", f"speaker {clean_name(speaker)}", f"at {utc_now()}"]
+    lines += [f"{name} {count}" for name, count in counts.items()]
+    return "\n".join([*lines, f"audit {entries[0]} {entries[1]}", ""])
