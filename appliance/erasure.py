@@ -39,6 +39,16 @@ _NEEDED = (  # by anybody else
     " UNION ALL SELECT 1 FROM models WHERE instr(files, :digest) > 0 AND removed_at IS NULL"
     " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest LIMIT 1"
 )
+_BY_VOICE = "tenant = ?1 AND (voice = ?2 OR voice LIKE ?2 || '@%')"
+_SAID = f"tenant = ?1 AND rendition IN (SELECT rendition FROM announcements WHERE {_BY_VOICE})"  # noqa: S608 - constants
+_ANNOUNCED = (
+    f"SELECT audio FROM announcements WHERE {_BY_VOICE}",  # noqa: S608
+    f"SELECT audio FROM spoken WHERE {_SAID}",  # noqa: S608
+)
+_FORGET_ANNOUNCED = (
+    f"DELETE FROM spoken WHERE {_SAID}",  # noqa: S608
+    f"UPDATE announcements SET audio = NULL WHERE {_BY_VOICE}",  # noqa: S608
+)
 
 
 @dataclass(frozen=True)
@@ -156,13 +166,11 @@ def _unneeded(db: sqlite3.Connection, tenant: str, voices: Sequence[str]) -> lis
     spoken = "FROM renditions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
     digests |= {row[0] for row in db.execute(f"SELECT sha256 {spoken}", about)}
     db.execute(f"DELETE {spoken}", about)
-    by_voice = "tenant = ?1 AND (voice = ?2 OR voice LIKE ?2 || '@%')"
-    said = f"tenant = ?1 AND rendition IN (SELECT rendition FROM announcements WHERE {by_voice})"
     for voice in voices:
-        for query in (f"SELECT audio FROM announcements WHERE {by_voice}", f"SELECT audio FROM spoken WHERE {said}"):
+        for query in _ANNOUNCED:
             digests |= {row[0] for row in db.execute(query, (tenant, voice)) if row[0]}
-        db.execute(f"DELETE FROM spoken WHERE {said}", (tenant, voice))
-        db.execute(f"UPDATE announcements SET audio = NULL WHERE {by_voice}", (tenant, voice))
+        for statement in _FORGET_ANNOUNCED:
+            db.execute(statement, (tenant, voice))
     return sorted(one for one in digests if not db.execute(_NEEDED, {**about, "digest": one}).fetchone())
 
 
