@@ -5,6 +5,11 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
+WORDS = (
+    "The train to the coast leaves from platform nine this morning, and I agree that it is a good day for it."
+    " My name is on the list of passengers, and my number is written on the ticket."
+)
+
 
 async def post(session: aiohttp.ClientSession, path: str, **order):
     async with session.post(path, **order) as answer:
@@ -28,8 +33,8 @@ async def ask(session: aiohttp.ClientSession) -> dict:
 @pytest.mark.timeout(400)
 async def test_a_statement_counts_in_the_speakers_voice_and_once(speaking):
     async with aiohttp.ClientSession(speaking.url, timeout=aiohttp.ClientTimeout(300)) as session:
-        sample = await spoken(session, "jf_alpha", "The train to the coast leaves from platform nine this morning.")
-        form = {"speaker": "alpha", "transcript": "The train to the coast leaves from platform nine this morning."}
+        sample = await spoken(session, "jf_alpha", WORDS)
+        form = {"speaker": "alpha", "transcript": WORDS}
         status, recording = await post(session, "/v1/recordings", data=sample, params=form)
         assert status == 201, recording
 
