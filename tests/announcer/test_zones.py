@@ -255,6 +255,7 @@ async def test_a_device_that_goes_away_while_speaking_is_replaced_and_taken_up_a
         took_s = asyncio.get_running_loop().time() - asked_at
         print(f"heard on the other device after {took_s * 1000:.0f} ms")
         assert took_s < 2.0
+        await until(lambda: loudspeaker.state.alarm)
         assert loudspeaker.state.alarms_as_json("en")[0]["code"] == "sound_device_fallback"
         assert (loudspeaker.player_pid, playing.done()) == (pid, False)  # the same sound goes on
         sound_cards.plug("spare_card", "hall_card")  # it is back
