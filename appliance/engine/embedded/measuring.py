@@ -61,32 +61,32 @@ def fit_statistics(rows: Sequence[Mapping[str, Array]], frames: Sequence[int]) -
 
 
 class MeasuresOnDisk:
-    """Measures by voice, in the cache folder; any file may be deleted, and a damaged one counts as absent."""
+    """Measures by the digest of a voice, in the cache folder. A file may be deleted; a damaged one counts as absent."""
 
     def __init__(self, folder: Path, edition: str) -> None:
         """`edition` names the graphs that measured: others may come to other values."""
         self._folder = folder
         self._edition = " ".join((edition, *PHRASES))
 
-    def read(self, voice_key: str) -> Measures | None:
+    def read(self, voice: str) -> Measures | None:
         try:
-            with np.load(self._place(voice_key), allow_pickle=False) as stored:
+            with np.load(self._place(voice), allow_pickle=False) as stored:
                 values = {name: stored[name] for name in stored.files}
             lufs = float(values.pop(_LUFS))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
         return Measures(values, lufs)
 
-    def write(self, voice_key: str, measures: Measures) -> None:
+    def write(self, voice: str, measures: Measures) -> None:
         """Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f".{secrets.token_hex(8)}.npz"
         try:
             with temporary.open("wb") as file:
                 np.savez(file, **dict(measures.fits), **{_LUFS: np.array(measures.lufs)})  # type: ignore[arg-type]
-            temporary.replace(self._place(voice_key))
+            temporary.replace(self._place(voice))
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _place(self, voice_key: str) -> Path:
-        return self._folder / f"{hashlib.sha256(f'{self._edition} {voice_key}'.encode()).hexdigest()[:40]}.npz"
+    def _place(self, voice: str) -> Path:
+        return self._folder / f"{hashlib.sha256(f'{self._edition} {voice}'.encode()).hexdigest()[:40]}.npz"

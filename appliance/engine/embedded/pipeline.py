@@ -174,7 +174,7 @@ class EmbeddedEngine(Engine):
             speaker = self._voices.pop(voice_assets.key, None)
             if speaker is None:
                 voice = read_voice(voice_assets, loaded.adaptable)
-                speaker = _Speaker(voice, _measures(loaded, voice, voice_assets.key))
+                speaker = _Speaker(voice, _measures(loaded, voice))
             self._voices[voice_assets.key] = speaker
             while len(self._voices) > CACHED_VOICES:
                 self._voices.popitem(last=False)
@@ -215,7 +215,7 @@ def _place_networks(host: EngineHost, prepared: graphs.PreparedGraphs) -> _Loade
 
 
 def _warm_up(loaded: _Loaded) -> None:
-    """Let every front end load its dictionaries and both graphs allocate; what it takes is paid at start, not by a
+    """Let every front end load its dictionaries and all graphs allocate; what it takes is paid at start, not by a
     customer. A front end that fails here fails again, with its reason, when somebody uses its language.
     """
     for language, text in WARM_UP_TEXTS.items():
@@ -223,8 +223,8 @@ def _warm_up(loaded: _Loaded) -> None:
             analyse_text(text, language, loaded.host.frontends)
         except Exception:
             log.warning("the front end for %s does not work", language, exc_info=True)
-    voice = EmbeddedVoice(np.zeros(assets.PACK_SHAPE, np.float32))
-    speaker = _Speaker(voice, _measure(loaded, voice, PHRASES[:1]))
+    voice = EmbeddedVoice(next(iter(assets.read_packs().values())))  # the one who speaks where nobody is named
+    speaker = _Speaker(voice, _measures(loaded, voice))
     tokens = encode_phrase("ma", loaded.vocabulary)
     for _ in _render(loaded, speaker, tokens, _Order(1.0, np.random.default_rng(0), threading.Event(), {})):
         pass
@@ -285,8 +285,9 @@ def _render(
         yield samples, is_end
 
 
-def _measures(loaded: _Loaded, voice: EmbeddedVoice, key: str) -> Measures:
+def _measures(loaded: _Loaded, voice: EmbeddedVoice) -> Measures:
     """From the disk, else measured now and filed."""
+    key = voice.digest()
     measures = loaded.measures.read(key)
     if measures is None:
         measures = _measure(loaded, voice, PHRASES)

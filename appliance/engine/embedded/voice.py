@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,14 @@ class EmbeddedVoice:
     biases: Mapping[str, Array] = field(default_factory=dict)  # AdaIN bias name -> values
     warp: F0Warp | None = None
     gain: float = 1.0  # linear
+
+    def digest(self) -> str:
+        """SHA-256 of everything above: equal voices, whatever they are called, have equal digests."""
+        found = hashlib.sha256(repr((self.warp, self.gain)).encode())
+        named = {"pack": self.pack, **self.biases} | ({} if self.timbre is None else {"timbre": self.timbre})
+        for name, values in sorted(named.items()):
+            found.update(name.encode() + b"\0" + np.ascontiguousarray(values).tobytes())
+        return found.hexdigest()
 
     def style(self, phones: int) -> tuple[Array, Array]:
         """(timbre (1, 128), prosody (1, 128)) for a sentence of `phones` symbols."""
