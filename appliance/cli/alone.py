@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from appliance.contracts import JsonDict
 from appliance.database import open_database
+from appliance.errors import NotFound, VoicedError
 from appliance.jobs.records import ImportRequest
 from appliance.jobs.runner import JobRunner
 from appliance.settings import Settings
@@ -55,6 +57,23 @@ class Alone:
 
     def get_model(self, spec: str) -> JsonDict:
         return self._with_models(lambda models: models.get(self.settings.tenant, spec))
+
+    def models_behind(self, spec: str) -> list[JsonDict]:
+        """The model of this id or name, or those that the voice of this name speaks with."""
+
+        async def work(jobs: JobRunner) -> list[JsonDict]:
+            tenant = self.settings.tenant
+            try:
+                return [(await jobs.models.get(tenant, spec)).as_json()]
+            except NotFound as error:
+                ids: list[str] = []
+                with contextlib.suppress(VoicedError):
+                    ids = list((await jobs.registry.resolve(tenant, spec)).lineage.get("weights", {}).values())
+                if not ids:
+                    raise error
+                return [(await jobs.models.get(tenant, one)).as_json() for one in ids]
+
+        return self._run(work)
 
     def verify_model(self, spec: str) -> JsonDict:
         return self._with_models(lambda models: models.verify(self.settings.tenant, spec))

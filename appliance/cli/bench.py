@@ -20,6 +20,7 @@ from rich.progress import track
 from appliance.cli import add_common
 from appliance.cli.machine import describe_machine
 from appliance.contracts import Engine, JsonDict, SpeakTask, StarterVoice, VoiceAssets
+from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.errors import NotFound, Unavailable
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.text.clauses import split_clauses
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
     from appliance.settings import Settings
 
+MODELS = ("v2", "v2Pro", "v2ProPlus")
 WORKLOADS = {  # name -> text; the Chinese ones are 10 and 60 characters without punctuation
     "SHORT": "您好，欢迎光临我们店里。",
     "LONG": (
@@ -61,6 +63,9 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--backend", action="append", help="backend to measure; more than one: they are tried, and the fastest is taken"
     )
+    command.add_argument("--model", default="v2", choices=MODELS, help="gpt_sovits: sizes of the networks (default v2)")
+    command.add_argument("--users", type=int, action="append", help="gpt_sovits: speak for so many at once, too")
+    command.add_argument("--plot", type=Path, help="gpt_sovits: write the stages as an SVG picture")
     command.set_defaults(command=bench)
 
 
@@ -72,6 +77,8 @@ def bench(terminal: Terminal) -> int:
     name = given.engine or settings.engine.default
     if name not in plugins.engines:
         raise Unavailable("engine_missing", engine=name)
+    if name == ENGINE:
+        return _bench_fixed(terminal, plugins)
     engine = plugins.engines[name]()
     with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
         spec = _spec(settings, name, given.threads, _cache_dir(settings, Path(folder)))
@@ -98,6 +105,37 @@ def bench(terminal: Terminal) -> int:
         terminal.document(document)
     else:
         _print(terminal, document)
+    return 0
+
+
+def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
+    """GPT-SoVITS: fixed workloads on synthetic weights, which lie in the box's cache afterwards (2.5 GB)."""
+    from appliance.cli.bench_gpt_sovits import Bench, plot_svg
+
+    given, settings = terminal.arguments, terminal.settings
+    with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
+        spec = _spec(settings, ENGINE, given.threads, _cache_dir(settings, Path(folder)))
+        spec = replace(spec, backends=tuple(given.backend or spec.backends))
+        with terminal.err.status(terminal.sentence("cli.loading", engine=ENGINE)):
+            measured = Bench(spec.cache_dir / "synthetic", build_host(plugins, spec), given.model)
+        rows, peers = measured.measure(max(1, given.runs), given.users or ())
+    engine = {"name": ENGINE, "voice": measured.voice.key, "load_ms": round(measured.load_ms, 1)}
+    document = {
+        "machine": {**describe_machine(), "threads": spec.threads, "backends": _backends(plugins, spec)},
+        "engine": engine | {"peak_rss_mb": round(measured.memory_mb, 1)},
+        "placement": list(measured.preparation.rows()),
+        "runs": max(1, given.runs),
+        "workloads": rows,
+        "peers": peers,
+    }
+    if given.plot:
+        given.plot.write_text(plot_svg(rows, peers), encoding="utf-8")
+    if terminal.as_json:
+        terminal.document(document)
+    else:
+        _print(terminal, document)
+        columns = ("name", "workload", "total_ms", "rtf", "ratio")
+        terminal.table(columns, [[peer[column] for column in columns] for peer in peers])
     return 0
 
 

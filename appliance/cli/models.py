@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from appliance.cli import add_action
 from appliance.cli.jobs import follow
+from appliance.cli.optimize import optimize
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput, VoicedError
 
@@ -37,6 +38,9 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     add_action(actions, "show", "one model: digests, source, report", show_model).add_argument("model")
     verify = add_action(actions, "verify", "read every byte again", verify_models)
     verify.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
+    better = add_action(actions, "optimize", "export weights for the backends of this box, now", optimize)
+    better.add_argument("model", metavar="MODEL|VOICE")
+    better.add_argument("--backend", action="append", help="for these backends (default: the box's)")
     add_action(actions, "remove", "remove a model that no voice needs", remove_model).add_argument("model")
 
 

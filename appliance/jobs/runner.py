@@ -88,6 +88,7 @@ class JobRunner:
         self._queue = JobQueue(db)
         self._state = StateDir(settings.state_dir)
         self.models = ModelStore(db, blobs)
+        self.registry = registry
         filing = Filing(registry, blobs, settings.clone)
         consents, base = ConsentStore(db, append_entry), BaseWeights(self.models, blobs)
         rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base, gate)

@@ -185,7 +185,7 @@ class PlacedSound:
             found = self._sessions["s2.text"].run({"phones": phones, "text_mask": mask})["text"]
         self._texts[key] = found
         while len(self._texts) > TEXTS_KEPT:
-            self._texts.pop(next(iter(self._texts)))
+            self._texts.pop(next(iter(self._texts)), None)
         return found
 
     def _voiced(self, latent: NDArray[Any], timbre: NDArray[Any]) -> NDArray[Any]:

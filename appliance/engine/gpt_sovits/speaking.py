@@ -27,7 +27,9 @@ from appliance.text.clauses import split_clauses
 from appliance.text.cleaning import clean_text, has_speech
 from appliance.text.cutting import prepare_pieces
 
-PARTS = (12, 16, 24, 48)  # tokens (of 40 ms) after which a part is voiced; the first sound comes early
+# Tokens (of 40 ms) after which a part is voiced. The first sound comes early, and each part is done before the last one
+# has been heard; with their context they have the lengths that backends are ready for (`placed.WINDOWS`).
+PARTS = (12, 12, 16, 24, 48, 96)
 NOISE_BLOCK = 64  # frames
 LONGEST_PIECE = 120  # Latin letters, or half as many ideographs: about fifteen seconds
 
@@ -92,6 +94,7 @@ class Speaker:
     speed: float
     cancelled: threading.Event
     clock: Clock
+    most: int = MOST_TOKENS
 
     def speak(self, reading: Reading, noise: RequestNoise) -> Iterator[tuple[Samples, bool]]:
         """Samples of one piece, and whether they are its last; the pause after the piece is in them.
@@ -124,11 +127,14 @@ class Speaker:
             bert=torch.cat((self.voice.prompt.bert, reading.bert), dim=1),
             tokens=self.voice.tokens,
         )
-        return Question(prompt, noise.tokens, self.voice.settings.sampling, most_tokens(len(reading.phones)))
+        most = min(self.most, most_tokens(len(reading.phones)))
+        return Question(prompt, noise.tokens, self.voice.settings.sampling, most)
 
     def _parts(self, answer: Answer) -> Iterator[tuple[int, bool]]:
         """Every length that is worth voicing: (length, whether it is the last). Raises what `Answer.wait` raises."""
         due = 0
+        with self.clock.time("prefill"):
+            answer.wait(1)
         for part in itertools.chain(PARTS, itertools.repeat(PARTS[-1])):
             due = due + part if self.voice.settings.is_streaming else MOST_TOKENS
             with self.clock.time("tokens"):

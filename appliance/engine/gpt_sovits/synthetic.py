@@ -73,7 +73,10 @@ def _weights(path: Path, role: str, config: JsonDict) -> Path:
         sizes = {"s1": TextToSemanticConfig, "s2": SynthesizerConfig, "hubert": HubertConfig, "bert": BertConfig}
         network = makers[role](sizes[role].from_dict(config))  # type: ignore[attr-defined]
     draft = path.with_suffix(".draft")
-    save_file(fill(network, path.stem), draft)
+    tensors = fill(network, path.stem)
+    if role == "s1":
+        tensors["ar_predict_layer.weight"][-1] = 0.0  # no answer ends by itself: its length is the workload's
+    save_file(tensors, draft)
     draft.replace(path)
     return path
 
