@@ -91,7 +91,9 @@ def export(network: NetworkExport, host: EngineHost) -> Prepared:
             started = time.perf_counter()
             answers = reference_answers(network)
             digest = write_samples(draft / EXAM, network.samples, answers)
-            rows = [_examined(network, row, draft, host, answers) for row in _write_all(network, draft, host)]
+            rows: list[Exported] = []
+            for row in _write_all(network, draft, host):
+                rows.append(_examined(network, row, draft, host, answers, rows))
             manifest = Manifest(network.source, now, network.inputs, network.outputs, tuple(rows), digest)
             log.info("%s exported in %.1f s", network.source.network, time.perf_counter() - started)
             return store.put(draft, manifest)
@@ -179,13 +181,22 @@ def _row(precision: str, form: str, *files: Path) -> Exported:
 
 
 def _examined(
-    network: NetworkExport, row: Exported, folder: Path, host: EngineHost, answers: Sequence[Arrays]
+    network: NetworkExport,
+    row: Exported,
+    folder: Path,
+    host: EngineHost,
+    answers: Sequence[Arrays],
+    before: Sequence[Exported],
 ) -> Exported:
+    """The exams of one file. A backend that has a file of this precision `before` will not use another one."""
+    has_one = {exam.backend for other in before if other.precision == row.precision for exam in other.exams}
     artifact = Artifact(folder / row.file, row.format, row.sha256, row.precision)
     readers = {
         name: host.backends[name]
         for name in usable_backends(host.backends)
-        if row.format in host.backends[name].formats and row.precision in host.backends[name].precisions
+        if name not in has_one
+        and row.format in host.backends[name].formats
+        and row.precision in host.backends[name].precisions
     }
     options = SessionOptions(threads=host.threads, precision=network.arithmetic, spins=network.examine is not None)
     exams = (_examine(network, backend, artifact, options, answers) for backend in readers.values())
