@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -262,7 +261,3 @@ def usable_backends(backends: Mapping[str, Backend]) -> dict[str, str]:
     """Name -> version of those whose probe says yes."""
     probes = {name: backend.probe() for name, backend in backends.items()}
     return {name: probe.version for name, probe in probes.items() if probe.usable}
-
-
-def folder_bytes(folder: Path) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
