@@ -124,19 +124,9 @@ class PlacedSound:
     def features(self, codes: Tensor, phone_ids: Tensor, ge: Tensor) -> Tensor:
         if not self._sessions:
             return self._network.features(codes, phone_ids, ge)
-        frames, phones = codes.shape[2] * self.config.frames_per_token, phone_ids.shape[1]
-        known, wide = padded_frames(frames), -(-phones // PHONES) * PHONES
-        by_frame = codes[0].repeat_interleave(self.config.frames_per_token, dim=1)
-        text_mask = _mask(phones, wide)
-        feeds = {
-            "codes": functional.pad(by_frame, (0, known - frames)).numpy(),
-            "text": self._text(functional.pad(phone_ids, (0, wide - phones)).numpy(), text_mask),
-            "timbre": self._network.mixer_timbre(ge).numpy(),
-            "mask": _mask(frames, known),
-            "text_mask": text_mask,
-        }
+        frames = codes.shape[2] * self.config.frames_per_token
         try:
-            found = self._sessions["s2.frames"].run(feeds)["features"]
+            found = self._sessions["s2.frames"].run(self._prior_feeds(codes, phone_ids, ge))["features"]
         except Exception as error:  # noqa: BLE001 - whatever all backends raised, the network itself can do it
             self._give_up(error)
             return self._network.features(codes, phone_ids, ge)
@@ -176,6 +166,20 @@ class PlacedSound:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
+
+    def _prior_feeds(self, codes: Tensor, phone_ids: Tensor, ge: Tensor) -> Arrays:
+        """What "s2.frames" takes, padded to lengths that it has met."""
+        frames, phones = codes.shape[2] * self.config.frames_per_token, phone_ids.shape[1]
+        known, wide = padded_frames(frames), -(-phones // PHONES) * PHONES
+        by_frame = codes[0].repeat_interleave(self.config.frames_per_token, dim=1)
+        text_mask = _mask(phones, wide)
+        return {
+            "codes": functional.pad(by_frame, (0, known - frames)).numpy(),
+            "text": self._text(functional.pad(phone_ids, (0, wide - phones)).numpy(), text_mask),
+            "timbre": self._network.mixer_timbre(ge).numpy(),
+            "mask": _mask(frames, known),
+            "text_mask": text_mask,
+        }
 
     def _text(self, phones: NDArray[Any], mask: NDArray[np.float32]) -> NDArray[Any]:
         """Phones are the same for all parts of a piece: what they say is kept for a while."""
