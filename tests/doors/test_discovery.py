@@ -31,21 +31,21 @@ async def said(announcement) -> str:
     return announcement.name
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-async def test_a_box_is_found_with_its_record_and_withdrawn_when_it_stops(tmp_path, host):
+@pytest.mark.parametrize(("host", "scheme"), [("127.0.0.1", "http"), ("0.0.0.0", "https")])
+async def test_a_box_is_found_with_its_record_and_withdrawn_when_it_stops(tmp_path, host, scheme):
     box = box_named(f"Till {uuid.uuid4().hex[:6]}")
     async with announce(box, "http://127.0.0.1:8790", settings(tmp_path, host)) as announcement:
         name = await said(announcement)
         found = {one.uuid: one for one in await browse(1.5)}[box.uuid]
         assert (found.name, found.port, found.version) == (name, 8790, "0.1.0")
         assert set(found.addresses) == set(reachable_addresses(host))
-        assert found.url in {f"http://{address}:8790" for address in found.addresses}
+        assert found.url in {f"{scheme}://{address}:8790" for address in found.addresses}
 
         zeroconf = AsyncZeroconf(ip_version=IPVersion.V4Only)
         info = AsyncServiceInfo(SERVICE, f"{name}.{SERVICE}")
         assert await info.async_request(zeroconf.zeroconf, 3000)
-        expected = {"uuid": box.uuid, "version": "0.1.0", "name": box.name, "path": "/", "api": "/v1", "tls": "0"}
-        assert info.decoded_properties == expected
+        expected = {"uuid": box.uuid, "version": "0.1.0", "name": box.name, "path": "/", "api": "/v1"}
+        assert info.decoded_properties == {**expected, "tls": "1" if scheme == "https" else "0"}
         await zeroconf.async_close()
     assert box.uuid not in {one.uuid for one in await browse(1.0)}
 
