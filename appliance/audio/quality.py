@@ -36,6 +36,7 @@ MEASURES = (
 GOOD_SAMPLE_RATE = 24_000  # Hz; engines of this box speak at it
 LOSSY = frozenset({"mp3", "aac", "ogg", "mp4", "webm"})
 SILENT_PEAK_DBFS = -50.0
+MUSIC_LEAST_S = 0.5  # a vowel that is held is a steady tone, too
 QUIET_SPEECH_DBFS = -45.0
 SAME_CHANNELS_DB = -40.0  # difference below the sum: one microphone written twice
 
@@ -181,7 +182,8 @@ def _judge_speech(measures: JsonDict, limits: IntakeSettings, reasons: list[Reas
 def _judge_company(audio: Audio, limits: IntakeSettings, measures: JsonDict, reasons: list[Reason]) -> None:
     """Music, and a second person."""
     measures["music_share"] = round(music_share(audio), 3)
-    if measures["music_share"] > limits.max_music_share:
+    tones_s = measures["music_share"] * audio.duration_s
+    if measures["music_share"] > limits.max_music_share and tones_s > MUSIC_LEAST_S:
         figures = {
             "music_percent": 100.0 * measures["music_share"],
             "limit_percent": 100.0 * limits.max_music_share,

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from open_box import wav
 
+from appliance.audio.files import resample
 from appliance.doors.http.app import BUILT_IN
 
 spec = importlib.util.spec_from_file_location("forge", Path(__file__).parents[1] / "engine" / "gpt_sovits" / "forge.py")
@@ -51,8 +52,7 @@ async def bring(box, files: dict[str, bytes], **fields: str) -> dict:
 
 def clip(seconds: float, *, rate: int = 24_000, channels: int = 1) -> bytes:
     samples, found = soundfile.read(READER, dtype="float32", frames=int(seconds * soundfile.info(READER).samplerate))
-    if rate != found:
-        samples = samples[:: found // rate]
+    samples = resample(samples, found, rate)
     if channels == 2:
         samples = np.stack([samples, np.roll(samples, 4000) * 0.4], axis=1)
     return wav(samples, rate)
