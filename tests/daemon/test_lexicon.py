@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import aiohttp
+import numpy as np
 import pytest
+import soundfile
 
 
 async def say(session: aiohttp.ClientSession, url: str, text: str) -> tuple[bytes, str]:
@@ -30,7 +34,9 @@ async def test_a_word_sounds_as_the_lexicon_says_until_it_is_removed(speaking):
     assert before == after
     assert changed[1] != before[1]
     assert changed[0] != before[0]
-    assert inline[0] == changed[0]  # with one seed, how the reading was given is no matter
+    # with one seed, how the reading was given is no matter; only the watermark tells the two requests apart
+    sounds = [soundfile.read(io.BytesIO(one[0]))[0] for one in (inline, changed)]
+    assert len(sounds[0]) == len(sounds[1]) and np.corrcoef(*sounds)[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(
