@@ -35,6 +35,7 @@ RULE = 1  # raise it whenever this file would choose otherwise from the same fig
 FOLDER = "placement"
 CLEARLY_FASTER = 0.85  # of the time of an earlier one
 ROUNDS = 2  # each sample is timed so often per candidate, in turns, and the shortest time counts
+BUSY = 0.75  # processes that want a core, per core
 CRASHES_FORGIVEN = 1  # a process may also have been stopped during a trial
 
 CHOSEN, SLOWER, PASSED = "chosen", "slower", "not_needed"
@@ -380,7 +381,7 @@ def _read(path: Path, key: str) -> tuple[Record, ...] | None:
     """The stored records, when they were measured under the same circumstances."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["key"] != key:
+        if stored["key"] != key or _was_busy(float(stored["load"])):
             return None
         records = tuple(Record(**row) for row in stored["records"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -388,8 +389,14 @@ def _read(path: Path, key: str) -> tuple[Record, ...] | None:
     return records if any(record.state == CHOSEN for record in records) else None
 
 
+def _was_busy(load: float) -> bool:
+    """Whether the machine had other work when it was measured, and has much less now: then it is measured again."""
+    return load > BUSY * (os.cpu_count() or 1) and os.getloadavg()[0] < load / 2
+
+
 def _write(path: Path, key: str, records: Sequence[Record]) -> None:
-    content = json.dumps({"key": key, "records": [asdict(record) for record in records]}, indent=1)
+    rows = [asdict(record) for record in records]
+    content = json.dumps({"key": key, "load": os.getloadavg()[0], "records": rows}, indent=1)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
         file.write(content)
     Path(file.name).replace(path)

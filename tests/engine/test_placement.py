@@ -97,6 +97,17 @@ def test_the_outcome_is_kept_until_graph_or_version_changes(tmp_path):
     assert known_placements(tmp_path, "another") == ()
 
 
+def test_what_was_measured_on_a_busy_machine_is_measured_again_on_a_quiet_one(tmp_path, monkeypatch):
+    backend = CountingBackend()
+    both, network = host(tmp_path, slow=SluggishBackend(), counted=backend), doubler(tmp_path)
+    loads = []
+    for load in (9.0, 8.0, 4.0, 0.2, 9.0):  # per core
+        monkeypatch.setattr(placement.os, "getloadavg", lambda load=load: (load * placement.os.cpu_count(), 0.0, 0.0))
+        place(network, both)
+        loads.append(backend.loads)
+    assert loads == [2, 3, 5, 7, 8]  # a trial and a use each, or a use alone
+
+
 def test_another_backend_takes_over_and_stays(tmp_path):
     placed = place(doubler(tmp_path), host(tmp_path, brittle=BrittleBackend(), sluggish=SluggishBackend()))
     assert states(placed) == {"brittle": "chosen", "sluggish": "slower"}
