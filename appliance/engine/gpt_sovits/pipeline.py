@@ -102,7 +102,7 @@ class GptSovitsEngine(Engine):
         return () if loaded is None else (*loaded.preparation.rows(), *loaded.networks.decoder_rows())
 
     def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
-        """Speak one clause; `timings` of the last chunk has prepare, frontend, tokens and sound in ms.
+        """Speak one clause; `timings` of the last chunk has prepare, frontend, prefill, tokens and sound in ms.
 
         Raises what `Engine.speak` says, and for the voice Unavailable("model_file_missing"),
         InvalidInput (reference_…, model_pair_wrong), Corrupt("voice_files_corrupt").

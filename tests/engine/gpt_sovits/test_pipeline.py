@@ -132,7 +132,7 @@ def test_sound_comes_while_tokens_are_still_being_made(
     assert made[0][0] == PARTS[0] + 1  # one more: whether the part is the last has to be known
     assert made[0][1] == (2 * PARTS[0] - 8) * 640
     assert made[-1][0] > made[0][0] * 4
-    assert chunk.timings.keys() == {"prepare", "frontend", "tokens", "sound"}
+    assert chunk.timings.keys() == {"prepare", "frontend", "prefill", "tokens", "sound"}
 
 
 def test_parts_join_without_a_step(engine: GptSovitsEngine, anna: VoiceAssets) -> None:
