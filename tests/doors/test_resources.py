@@ -32,14 +32,9 @@ async def test_voices_are_listed_page_by_page(box):
     while cursor:
         page = await call(box, "GET", "/v1/voices", params={"limit": "2", "cursor": cursor})
         rows, cursor = rows + page["items"], page["next"]
-    assert [row["id"] for row in rows if row["id"].startswith("sine-")] == [
-        "sine-220",
-        "sine-330",
-        "sine-440",
-        "sine-550",
-        "sine-660",
-    ]
-    assert all(row["current"] and "tenant" not in row for row in rows)
+    own = [row for row in rows if row["id"].startswith("sine-")]  # other tests of this box make voices, too
+    assert [row["id"] for row in own] == ["sine-220", "sine-330", "sine-440", "sine-550", "sine-660"]
+    assert all(row["current"] for row in own) and not any("tenant" in row for row in rows)
     assert (await call(box, "GET", "/v1/voices", 422, params={"cursor": "!"}))["code"] == "cursor_invalid"
     assert (await call(box, "GET", "/v1/voices", 422, params={"limit": "0"}))["code"] == "field_invalid"
 

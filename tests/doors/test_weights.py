@@ -11,7 +11,7 @@ import aiohttp
 import numpy as np
 import pytest
 import soundfile
-from open_box import wav
+from open_box import open_box, wav
 
 from appliance.audio.files import resample
 from appliance.doors.http.app import BUILT_IN
@@ -106,7 +106,12 @@ async def test_code_in_an_upload_never_runs(box, tmp_path):
     assert not (tmp_path / "it-ran").exists()
 
 
-async def test_a_voice_is_made_of_weights_and_a_clip(box, folder):
+async def test_a_voice_is_made_of_weights_and_a_clip(tmp_path, folder):
+    async with open_box(tmp_path / "box") as alone:  # where no other test has enrolled this reader
+        await _make_a_voice(alone, folder)
+
+
+async def _make_a_voice(box, folder):
     fields = {
         "id": "zero-shot",
         "weights": "s1v3,s2G2333k",
