@@ -77,6 +77,11 @@ def _decode(cursor: str, length: int) -> tuple[str | int, ...]:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError as error:
         raise InvalidInput("cursor_invalid") from error
-    if not isinstance(values, list) or len(values) != length or not all(type(value) in (str, int) for value in values):
+    if not isinstance(values, list) or len(values) != length or not all(map(_is_place, values)):
         raise InvalidInput("cursor_invalid")
     return tuple(values)
+
+
+def _is_place(value: object) -> bool:
+    """Text, or a number that SQLite can hold."""
+    return isinstance(value, str) or (type(value) is int and abs(value) < 1 << 63)

@@ -217,7 +217,9 @@ async def test_pages_walk_through_everything_once(registry: VoiceRegistry) -> No
     assert seen == names
 
 
-@pytest.mark.parametrize("cursor", ["x", "bm90IGpzb24", "WzFd", "W10", "é", "eyJhIjoxfQ"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "bm90IGpzb24", "W251bGxd", "Wzk5OTk5OTk5OTk5OTk5OTk5OTk5XQ", "W10", "é", "eyJhIjoxfQ"]
+)
 async def test_a_foreign_cursor_is_refused(registry: VoiceRegistry, cursor: str) -> None:
     with pytest.raises(InvalidInput):
         await registry.list_voices("main", cursor)
