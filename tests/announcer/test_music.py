@@ -96,6 +96,7 @@ async def test_music_comes_back_after_a_stop_an_emergency_and_a_killed_player(tm
                 await until(lambda: announcer.state()["playing"] is None)
                 await announcer.stop("main")
             await until(lambda: is_at(sound_card.played()[-RATE // 10 :], LEVEL).sum() > RATE // 20, 15)
+        await until(lambda: announcer.music.as_json()[0]["position_s"] is not None)  # the new player has told it
         assert announcer.music.as_json()[0]["position_s"] > 1.0  # it went on, it did not begin anew
         assert await announcer.stop_music() == 1
         await until(lambda: not sound_card.played()[-RATE // 10 :].any())
