@@ -111,7 +111,7 @@ class OfferDesk:
     # ------------------------------------------------------------ files
 
     def _place(self, peer: Peer) -> Path:
-        return self._folder / peer.tenant / peer.uuid.replace("/", "_")
+        return self._folder / peer.tenant / peer.uuid
 
     def _take(self, peer: Peer, offer: Offer, offer_id: str) -> JsonDict:
         place = self._place(peer)

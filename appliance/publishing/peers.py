@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
 import secrets
 import sqlite3
 import ssl
@@ -37,6 +38,7 @@ MOST_ATTEMPTS = 5
 TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 1 << 22
 MOST_PEM = 10_000  # characters of a certificate
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PEER, NUMBER, SIGNATURE = "X-Voiced-Peer", "X-Voiced-Number", "X-Voiced-Signature"
 
 
@@ -241,7 +243,7 @@ def _proof(code: str, role: str, who: JsonDict, other_key: str) -> str:
 def _introduced(document: JsonDict) -> JsonDict:
     theirs = {key: clean_name(str(document.get(key, "")))[:200] for key in ("uuid", "name", "url", "public_key")}
     theirs["authority"] = str(document.get("authority", ""))[:MOST_PEM]
-    if len(_unhex(theirs["public_key"])) != 32 or not theirs["uuid"]:
+    if len(_unhex(theirs["public_key"])) != 32 or not _UUID.fullmatch(theirs["uuid"]):  # it names a folder here
         raise Forbidden("pairing_refused")
     return theirs
 
