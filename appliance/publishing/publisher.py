@@ -111,7 +111,7 @@ class Publisher:
         plan = await self.plan(tenant, script, revision)
         if plan.refused:
             names = ", ".join(str(row["line"]) for row in plan.refused[:20])
-            raise Conflict("publish_refused", script=script, lines=len(plan.refused), names=names, why=plan.refused)
+            raise Conflict("publish_refused", script=script, lines=len(plan.refused), names=names)
         if not plan.lines:
             raise Conflict("script_empty", script=script)
         lines = tuple(_published(line) for line in plan.lines)
