@@ -14,8 +14,8 @@ from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.metrics import Gauge
 from appliance.doors.http.middleware import language_of
+from appliance.doors.http.operator_schemas import HealthTold, PluginsTold, ReadyTold, SystemTold
 from appliance.doors.http.routes import Answer, Route
-from appliance.doors.http.schemas import HealthTold, PluginsTold, ReadyTold, SystemTold
 from appliance.doors.http.services import METRICS, Services, services_of
 from appliance.errors import Unavailable
 

@@ -10,19 +10,14 @@ from appliance.announcer.records import Announcement, NewAnnouncement
 from appliance.callers import require_voice
 from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
+from appliance.doors.http.announce_schemas import AnnouncementAsked, AnnouncementsTold, AnnouncementTold, StoppedTold
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.live import stream_events
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import (
-    AnnouncementAsked,
-    AnnouncementsTold,
-    AnnouncementTold,
-    PageQuery,
-    StoppedTold,
-)
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import Services, services_of
 from appliance.errors import InvalidInput
 

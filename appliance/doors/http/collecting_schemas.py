@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from appliance.doors.http.schemas import Asked, PageTold, RecordingTold, Told
+from appliance.doors.http.recording_schemas import RecordingTold
+from appliance.doors.http.schemas import Asked, PageTold, Told
 
 
 class LongQuery(Asked):

@@ -8,11 +8,12 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.job_schemas import CurvesTold, JobAsked, JobsTold, JobTold, SamplesTold
 from appliance.doors.http.live import stream_events
 from appliance.doors.http.marks import answer_marked
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import CurvesTold, JobAsked, JobsTold, JobTold, PageQuery, SamplesTold
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
 from appliance.jobs.records import CloneRequest, Job
 from appliance.messages import text

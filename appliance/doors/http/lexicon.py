@@ -9,8 +9,8 @@ from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import LexiconQuery, LexiconTold, ReadingAsked, ReadingTold, WordQuery
 from appliance.doors.http.services import services_of
+from appliance.doors.http.voice_schemas import LexiconQuery, LexiconTold, ReadingAsked, ReadingTold, WordQuery
 
 
 async def list_words(request: web.Request) -> web.Response:

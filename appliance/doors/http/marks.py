@@ -9,8 +9,8 @@ from aiohttp import web
 
 from appliance.doors.http.access import authenticate, principal_of
 from appliance.doors.http.answers import answer_json
+from appliance.doors.http.guard_schemas import DetectAsked, DetectionTold
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import DetectAsked, DetectionTold
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
 from appliance.errors import Forbidden, NotAuthenticated

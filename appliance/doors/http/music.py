@@ -7,10 +7,10 @@ import asyncio
 from aiohttp import web
 
 from appliance.doors.http.access import principal_of
+from appliance.doors.http.announce_schemas import MusicAsked, MusicsTold, MusicStoppedTold, MusicTold, ZoneQuery
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import MusicAsked, MusicsTold, MusicStoppedTold, MusicTold, ZoneQuery
 from appliance.doors.http.services import services_of
 
 

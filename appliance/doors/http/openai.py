@@ -14,9 +14,9 @@ from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_record
 from appliance.doors.http.events import send_events
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
-from appliance.doors.http.schemas import ModelsTold, ModelTold, OpenAiSpeechAsked, SpeakersTold
 from appliance.doors.http.services import Services, services_of
 from appliance.doors.http.speech import Delivery, send_speech
+from appliance.doors.http.speech_schemas import ModelsTold, ModelTold, OpenAiSpeechAsked, SpeakersTold
 from appliance.errors import NotFound
 from appliance.synthesis import SpeechRequest
 from appliance.voices.records import Voice

@@ -8,8 +8,7 @@ from appliance.audio.voiceprint import MODEL
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_record
-from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import (
+from appliance.doors.http.guard_schemas import (
     ProtectedAsked,
     ProtectedListTold,
     ProtectedTold,
@@ -17,6 +16,7 @@ from appliance.doors.http.schemas import (
     ReviewsTold,
     ReviewTold,
 )
+from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
 

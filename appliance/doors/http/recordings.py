@@ -18,18 +18,18 @@ from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.collecting_schemas import LongQuery
+from appliance.doors.http.job_schemas import JobTold
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
-from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
-from appliance.doors.http.schemas import (
-    JobTold,
-    PageQuery,
+from appliance.doors.http.recording_schemas import (
     RecordingQuery,
     RecordingsTold,
     RecordingTold,
     TranscriptAsked,
     VerdictTold,
 )
+from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import Services, services_of
 from appliance.doors.http.uploads import Upload, receive_upload
 from appliance.errors import Forbidden, InvalidInput, Unavailable

@@ -9,19 +9,19 @@ from appliance.announcer.schedules import NewSchedule, Run
 from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.announce import read_message
-from appliance.doors.http.answers import answer_json, answer_page
-from appliance.doors.http.bodies import read_query, read_record
-from appliance.doors.http.middleware import language_of
-from appliance.doors.http.problems import describe_reason
-from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import (
-    PageQuery,
+from appliance.doors.http.announce_schemas import (
     RunsTold,
     ScheduleAsked,
     ScheduleChangeAsked,
     SchedulesTold,
     ScheduleTold,
 )
+from appliance.doors.http.answers import answer_json, answer_page
+from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.middleware import language_of
+from appliance.doors.http.problems import describe_reason
+from appliance.doors.http.routes import Answer, Body, Route
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
 
 

@@ -7,8 +7,8 @@ from aiohttp import web
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_record
+from appliance.doors.http.recording_schemas import EraseAsked, ErasedTold
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import EraseAsked, ErasedTold
 from appliance.doors.http.services import services_of
 from appliance.errors import InvalidInput
 

@@ -22,9 +22,9 @@ from appliance.doors.http.bodies import check_record, parse_json_object
 from appliance.doors.http.middleware import REQUEST_ID, language_of
 from appliance.doors.http.problems import problem_body
 from appliance.doors.http.routes import Answer, Route
-from appliance.doors.http.schemas import CancelFrame, EndFrame, FlushFrame, StartFrame, TextFrame
 from appliance.doors.http.services import STOPPING, STREAMS, services_of
 from appliance.doors.http.speech import WRITE_TIMEOUT_S
+from appliance.doors.http.speech_schemas import CancelFrame, EndFrame, FlushFrame, StartFrame, TextFrame
 from appliance.doors.http.utterances import Speaker, Utterance
 from appliance.errors import Busy, Conflict, InvalidInput, VoicedError
 

@@ -11,9 +11,9 @@ from appliance.doors.http.access import principal_of
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.events import send_events
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
-from appliance.doors.http.schemas import SpeechAsked
 from appliance.doors.http.services import services_of
 from appliance.doors.http.speech import Delivery, send_speech
+from appliance.doors.http.speech_schemas import SpeechAsked
 from appliance.errors import InvalidInput
 from appliance.synthesis import SpeechRequest
 

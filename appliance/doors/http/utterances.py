@@ -15,9 +15,9 @@ from aiohttp import web
 from appliance.audio.encoding import pcm16
 from appliance.contracts import Audio
 from appliance.doors.http.access import Principal
-from appliance.doors.http.schemas import StartFrame
 from appliance.doors.http.services import METRICS, services_of
 from appliance.doors.http.speech import closing_chunks
+from appliance.doors.http.speech_schemas import StartFrame
 from appliance.errors import InvalidInput, TooLarge
 from appliance.synthesis import Speech, SpeechRequest
 from appliance.text.incremental import TextFeed

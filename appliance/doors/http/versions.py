@@ -17,7 +17,6 @@ from appliance.doors.http.bodies import read_record
 from appliance.doors.http.marks import answer_marked
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
-from appliance.doors.http.schemas import VoiceTold
 from appliance.doors.http.services import services_of
 from appliance.doors.http.speech import Delivery, encode
 from appliance.doors.http.version_schemas import (
@@ -28,6 +27,7 @@ from appliance.doors.http.version_schemas import (
     MovesTold,
     RollbackAsked,
 )
+from appliance.doors.http.voice_schemas import VoiceTold
 from appliance.errors import Forbidden, NotFound
 from appliance.jobs.records import explain
 from appliance.security.permissions import may

@@ -9,12 +9,13 @@ from appliance.callers import may_use
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page, as_json
 from appliance.doors.http.bodies import read_query, read_record
+from appliance.doors.http.recording_schemas import ConsentAsked, ConsentsTold, ConsentTold
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import (
-    ConsentAsked,
-    ConsentsTold,
-    ConsentTold,
-    PageQuery,
+from appliance.doors.http.schemas import PageQuery
+from appliance.doors.http.services import services_of
+from appliance.doors.http.uploads import receive_upload
+from appliance.doors.http.versions import find_version
+from appliance.doors.http.voice_schemas import (
     PromoteAsked,
     VersionsTold,
     VersionTold,
@@ -22,9 +23,6 @@ from appliance.doors.http.schemas import (
     VoicesTold,
     VoiceTold,
 )
-from appliance.doors.http.services import services_of
-from appliance.doors.http.uploads import receive_upload
-from appliance.doors.http.versions import find_version
 from appliance.errors import Forbidden
 from appliance.voices.records import NewConsent
 

@@ -9,13 +9,15 @@ from aiohttp import web
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import check_record, read_query
+from appliance.doors.http.job_schemas import JobTold
 from appliance.doors.http.jobs import show as show_job
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import JobTold, PageQuery, WeightsQuery, WeightsTold, WeightTold
+from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_folder
+from appliance.doors.http.voice_schemas import WeightsQuery, WeightsTold, WeightTold
 from appliance.errors import UnsupportedMedia
 from appliance.jobs.importing import paths_of_upload
 from appliance.jobs.records import ImportRequest

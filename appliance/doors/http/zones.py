@@ -5,11 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from appliance.doors.http.access import principal_of
+from appliance.doors.http.announce_schemas import VolumeAsked, ZonesTold, ZoneTold
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_record
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
-from appliance.doors.http.schemas import VolumeAsked, ZonesTold, ZoneTold
 from appliance.doors.http.services import services_of
 
 

@@ -1,0 +1,36 @@
+"""What operators are told about the box."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from appliance.doors.http.schemas import PageTold, Told
+
+
+class HealthTold(Told):
+    status: Literal["ok"]
+
+
+class ReadyTold(Told):
+    is_ready: bool
+    parts: dict[str, str]
+
+
+class SystemTold(Told):
+    box: dict[str, Any]
+    speech: dict[str, Any]
+    workers: list[dict[str, Any]]
+    loudspeaker: dict[str, Any]
+    storage: dict[str, Any]
+
+
+class PluginTold(Told):
+    id: str
+    source: str
+    version: str
+    state: Literal["active", "quarantined", "blocked"]
+    provides: list[str]
+
+
+class PluginsTold(PageTold):
+    items: list[PluginTold]
