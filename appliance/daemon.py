@@ -44,6 +44,7 @@ from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_
 from appliance.synthesis import SpeechRooms, Synthesis
 from appliance.voices.blobs import BlobStore
 from appliance.voices.challenges import ChallengeStore
+from appliance.voices.consent_watch import ConsentWatch
 from appliance.voices.consents import ConsentStore
 from appliance.voices.gate import GateRooms, VoiceGate
 from appliance.voices.lexicon import LexiconStore
@@ -116,11 +117,17 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(jobs.stop)
         authority = await asyncio.to_thread(_authority_of, settings, state, name)
         me = Identity(await _box_uuid(db), name, device_key, authority)
-        office_rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me)
         office = await stack.enter_async_context(
-            open_office(office_rooms, settings.state_dir, settings.publishing.folders)
+            open_office(
+                OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me),
+                settings.state_dir,
+                settings.publishing.folders,
+            )
         )
         announcer, schedules = await _announce(stack, settings, synthesis, db, blobs)
+        await stack.enter_async_context(
+            ConsentWatch(db, consents, (synthesis.withdraw, announcer.withdraw, jobs.withdraw))
+        )
 
         box = Box(me.uuid, me.name, __version__, utc_now())
         services = Services(

@@ -27,28 +27,12 @@ from appliance.voices.consents import ConsentStore
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import clean_name
 from appliance.voices.registry import VoiceRegistry
+from appliance.voices.sounds import forget_announced, is_needed
 
 FORMAT = "voiced-erasure-1"
 
 _VOICES = "SELECT id FROM voices WHERE tenant = :tenant AND speaker = :speaker AND origin = 'own'"
 _OF_VOICES = "FROM voice_versions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
-_NEEDED = (  # by anybody else
-    "SELECT 1 FROM recordings WHERE sha256 = :digest AND deleted_at IS NULL"
-    " UNION ALL SELECT 1 FROM voice_versions WHERE instr(files, :digest) > 0 AND NOT"
-    " (tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices)))"
-    " UNION ALL SELECT 1 FROM models WHERE instr(files, :digest) > 0 AND removed_at IS NULL"
-    " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest LIMIT 1"
-)
-_BY_VOICE = "tenant = ?1 AND (voice = ?2 OR voice LIKE ?2 || '@%')"
-_SAID = f"tenant = ?1 AND rendition IN (SELECT rendition FROM announcements WHERE {_BY_VOICE})"  # noqa: S608 - constants
-_ANNOUNCED = (
-    f"SELECT audio FROM announcements WHERE {_BY_VOICE}",  # noqa: S608
-    f"SELECT audio FROM spoken WHERE {_SAID}",  # noqa: S608
-)
-_FORGET_ANNOUNCED = (
-    f"DELETE FROM spoken WHERE {_SAID}",  # noqa: S608
-    f"UPDATE announcements SET audio = NULL WHERE {_BY_VOICE}",  # noqa: S608
-)
 
 
 @dataclass(frozen=True)
@@ -166,12 +150,8 @@ def _unneeded(db: sqlite3.Connection, tenant: str, voices: Sequence[str]) -> lis
     spoken = "FROM renditions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
     digests |= {row[0] for row in db.execute(f"SELECT sha256 {spoken}", about)}
     db.execute(f"DELETE {spoken}", about)
-    for voice in voices:
-        for query in _ANNOUNCED:
-            digests |= {row[0] for row in db.execute(query, (tenant, voice)) if row[0]}
-        for statement in _FORGET_ANNOUNCED:
-            db.execute(statement, (tenant, voice))
-    return sorted(one for one in digests if not db.execute(_NEEDED, {**about, "digest": one}).fetchone())
+    digests |= forget_announced(db, tenant, voices)
+    return sorted(one for one in digests if not is_needed(db, tenant, voices, one))
 
 
 def _erase_rows(db: sqlite3.Connection, tenant: str, speaker: str, voices: Sequence[str]) -> int:

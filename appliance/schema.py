@@ -471,4 +471,13 @@ MIGRATIONS: tuple[Migration, ...] = (
         "spoken consents",
         _run(_CHALLENGES, "ALTER TABLE consents ADD COLUMN strength TEXT NOT NULL DEFAULT 'written'"),
     ),
+    Migration(
+        17,
+        "voices of prepared sounds",
+        _run(
+            "ALTER TABLE spoken ADD COLUMN voice TEXT NOT NULL DEFAULT ''",
+            "UPDATE spoken SET voice = coalesce((SELECT voice FROM announcements AS said"
+            " WHERE said.tenant = spoken.tenant AND said.rendition = spoken.rendition), '')",
+        ),
+    ),
 )

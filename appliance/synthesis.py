@@ -13,14 +13,15 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakSet
 
 import numpy as np
 
+from appliance.admitted import Admitted
 from appliance.audio.loudness import gain_between, integrated_lufs, limit
 from appliance.audio.tags import Tags
 from appliance.callers import require_voice
@@ -75,6 +76,7 @@ class Speech:
     mark: str = ""  # the watermark, ten hex digits
     label_s: float = 0.0  # how much later than the first sample the words begin
     cache: Outcome = "miss"  # whether it had been made before, or is made together with another request's
+    withdrawn: asyncio.Event = field(default_factory=asyncio.Event)  # the right to it ended; `chunks` raise then
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class Synthesis:
         self._quotas = rooms.quotas
         self._settings = settings
         self._active: Counter[str] = Counter()
+        self._under_way: WeakSet[Admitted] = WeakSet()
+        self._withdrawals = 0  # how often consents ended
         self._seconds_per_request = 1.0  # running mean; tells refused clients when to come back
 
     @property
@@ -145,7 +149,7 @@ class Synthesis:
         version_not_found), Forbidden (consent_…), Busy (box_busy, client_busy) and Corrupt before anything is
         computed; `chunks` raises what the engine raises.
         """
-        plan = await self._plan(request)
+        withdrawals, plan = self._withdrawals, await self._plan(request)
         key = RenditionKey(request.tenant, plan.voice.voice, plan.rendition)
         found = await self.cache.find(key)
         self._quotas.spend_characters(request.tenant, len(plan.text))
@@ -154,12 +158,16 @@ class Synthesis:
         served = self.cache.serve(key, found, request.priority, lambda: self._deliver(plan, timings))
         # each answer has marks of its own, so they come behind the cache
         marks = self._marks.prepare(plan.spoken)
+        admitted = self._hold(request, plan.voice.voice, marks.apply(served.chunks))
+        if withdrawals != self._withdrawals:  # while this was looked up
+            await self._recheck(admitted)
         return Speech(
             voice=plan.voice,
             rendition=plan.rendition,
             seed=plan.seed,
             sample_rate=plan.sample_rate,
-            chunks=_Admitted(self, request.client, marks.apply(served.chunks)),
+            chunks=admitted,
+            withdrawn=admitted.withdrawn,
             timings=timings,
             tags=marks.tags,
             mark=mark_id(marks.payload),
@@ -217,6 +225,20 @@ class Synthesis:
         """Nothing that a voice (or any of the tenant) has said is kept: its consent ended, or the voice itself."""
         await self.cache.forget(tenant, voice)
 
+    async def withdraw(self, tenant: str, ended: Mapping[str, frozenset[str]]) -> None:
+        """Consents ended (purposes by voice): end the speech that is not allowed any more, keep nothing they said."""
+        self._withdrawals += 1
+        for admitted in [each for each in self._under_way if each.about[0] == tenant and each.about[1] in ended]:
+            await self._recheck(admitted)
+        for voice in ended:
+            await self.forget(tenant, voice)
+
+    async def _recheck(self, admitted: Admitted) -> None:
+        try:
+            await self._consents.require(*admitted.about)
+        except Forbidden as error:
+            admitted.withdraw(error)
+
     async def _require_consent(self, request: SpeechRequest, voice: VoiceVersion) -> Consent | None:
         try:
             return await self._consents.require(request.tenant, voice.voice, request.purpose)
@@ -253,6 +275,12 @@ class Synthesis:
         if self._active[client] <= 0:
             del self._active[client]
         self._seconds_per_request += 0.1 * (took_s - self._seconds_per_request)
+
+    def _hold(self, request: SpeechRequest, voice: str, chunks: AsyncIterator[Audio]) -> Admitted:
+        about = (request.tenant, voice, request.purpose)
+        admitted = Admitted(about, chunks, lambda took_s: self._release(request.client, took_s))
+        self._under_way.add(admitted)
+        return admitted
 
     def _retry_after_s(self) -> int:
         return max(1, min(60, round(self._seconds_per_request)))
@@ -344,41 +372,6 @@ class _Loudness:
             self._lufs = integrated_lufs(audio.samples, audio.sample_rate) if chunk.lufs is None else chunk.lufs
         louder = audio.samples * np.float32(gain_between(self._lufs, self._settings.target_lufs))
         return limit(louder, audio.sample_rate, self._settings.peak_dbfs)
-
-
-class _Admitted:
-    """Chunks that give their place in the queue back when they end, fail, are closed or are never asked for."""
-
-    def __init__(self, synthesis: Synthesis, client: str, chunks: AsyncIterator[Audio]) -> None:
-        self._synthesis = synthesis
-        self._client = client
-        self._chunks = chunks
-        self._admitted_at: float | None = time.monotonic()
-
-    def __aiter__(self) -> AsyncIterator[Audio]:
-        return self
-
-    async def __anext__(self) -> Audio:
-        try:
-            return await anext(self._chunks)
-        except BaseException:
-            self._leave()
-            raise
-
-    async def aclose(self) -> None:
-        """Cancel what is still under way; idempotent."""
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:
-            await close()
-        self._leave()
-
-    def __del__(self) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._admitted_at is not None:
-            self._synthesis._release(self._client, time.monotonic() - self._admitted_at)
-            self._admitted_at = None
 
 
 def _canonical(value: object) -> bytes:

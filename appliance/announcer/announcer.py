@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -292,6 +292,23 @@ class Announcer:
             await self._end(row)
         await asyncio.gather(*(zone.stop(row.id) for zone in self.zones.values()))
         return await self._queue.get(row.tenant, row.id)
+
+    async def withdraw(self, tenant: str, ended: Mapping[str, frozenset[str]]) -> None:
+        """Consents ended: what may not be said any more stops and fails, and its sound goes. See `consent_watch`."""
+        voices = tuple(voice for voice, purposes in ended.items() if "announce" in purposes)
+        for row in await self._queue.unfinished(tenant):
+            if row.voice.partition("@")[0] in voices:
+                try:
+                    await self._permit(row)
+                except VoicedError as error:
+                    await self._refuse(row, error.code)
+        await self._rendering.forget_voices(tenant, voices)
+
+    async def _refuse(self, row: Announcement, code: str) -> None:
+        self._rendering.forget(row.id)
+        await self._ledger.fail(row, code)
+        await asyncio.gather(*(zone.stop(row.id, code) for zone in self.zones.values()))
+        self._wake.set()
 
     def _music_of(self, zone: Zone, shelf: MusicShelf) -> ZoneMusic:
         return ZoneMusic(zone.outlet, shelf, lambda: not zone.is_quiet(self._local_time()))

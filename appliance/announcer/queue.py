@@ -16,6 +16,7 @@ from appliance.announcer.records import PRIORITIES, Announcement, Delivery, NewA
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Busy, InvalidInput, NotFound
 from appliance.paging import MAX_LIMIT, Page
+from appliance.voices.sounds import forget_announced, is_needed
 
 _TURN = (
     "SELECT tenant, announcement FROM deliveries WHERE zone = ? AND state = 'queued' AND priority >= ?"
@@ -145,15 +146,25 @@ class AnnouncementQueue:
         row = await self._db.read(lambda connection: connection.execute(query, (tenant, rendition)).fetchone())
         return None if row is None else (str(row[0]), float(row[1]))
 
-    async def keep_spoken(self, tenant: str, rendition: str, audio: str, duration_s: float) -> None:
+    async def keep_spoken(self, tenant: str, rendition: str, voice: str, audio: str, duration_s: float) -> None:
         """Remember the sound of a rendition."""
-        row = {"tenant": tenant, "rendition": rendition, "audio": audio, "duration_s": duration_s, "made_at": utc_now()}
+        row = {"tenant": tenant, "rendition": rendition, "voice": voice, "audio": audio, "duration_s": duration_s}
+        row["made_at"] = utc_now()
 
         def keep(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM spoken WHERE tenant = ? AND rendition = ?", (tenant, rendition))
             insert_row(connection, "spoken", row)
 
         await self._db.write(keep)
+
+    async def forget_spoken(self, tenant: str, voices: tuple[str, ...]) -> tuple[str, ...]:
+        """Nothing that these voices said, or were to say, is kept; the digests of files that nobody needs any more."""
+
+        def forget(connection: sqlite3.Connection) -> tuple[str, ...]:
+            digests = forget_announced(connection, tenant, voices)
+            return tuple(one for one in sorted(digests) if not is_needed(connection, tenant, (), one))
+
+        return await self._db.write(forget, durable=True)
 
     async def _move(self, row: Announcement, state: str, change: str, values: tuple[object, ...]) -> bool:
         statement = f"UPDATE announcements SET {change} WHERE tenant = ? AND id = ? AND state = ?"  # noqa: S608 - constants

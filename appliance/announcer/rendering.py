@@ -87,6 +87,11 @@ class RenderAhead:
         if announcement_id in self._tasks:
             self._tasks[announcement_id][1].cancel()
 
+    async def forget_voices(self, tenant: str, voices: tuple[str, ...]) -> None:
+        """No sound of these voices is kept: not in memory, not on the disk."""
+        for digest in await self._ledger.queue.forget_spoken(tenant, voices):
+            await asyncio.to_thread(self._blobs.remove, digest)
+
     async def close(self) -> None:
         """Give up what is under way; it is rendered after the next start."""
         tasks = {task for _, task in self._tasks.values()}
@@ -125,7 +130,7 @@ class RenderAhead:
         parts = [chunk.samples async for chunk in speech.chunks]
         audio = Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
         digest = await asyncio.to_thread(self._file, audio, speech.tags)
-        await self._ledger.queue.keep_spoken(tenant, speech.rendition, digest, audio.duration_s)
+        await self._ledger.queue.keep_spoken(tenant, speech.rendition, speech.voice.voice, digest, audio.duration_s)
         return speech.rendition, digest, audio.duration_s
 
     def _is_whole(self, digest: str) -> bool:

@@ -49,6 +49,7 @@ class _Saying:
     over: _Saying | None = None  # what it interrupts
     task: asyncio.Task[None] | None = None
     is_stopped: bool = False  # somebody asked for silence
+    refusal: str = ""  # code of what forbade it in the middle
     gives_way: bool = False  # something more urgent is there
 
     @property
@@ -117,11 +118,14 @@ class Zone:
         is_free = len(self._sayings) == 1 and not current.is_stopped  # one change at a time
         return is_free and row.priority in self._desk.preempts and row.rank > current.row.rank
 
-    async def stop(self, announcement_id: str) -> None:
-        """Cut a message short; it is silent within 0.2 s, and settled when this returns."""
+    async def stop(self, announcement_id: str, refusal: str = "") -> None:
+        """Cut a message short; it is silent within 0.2 s, and settled when this returns.
+
+        With a `refusal` (the code of what forbids it) it has failed, without one it was cancelled.
+        """
         for saying in self._sayings:
             if saying.row.id == announcement_id and saying.task is not None:
-                saying.is_stopped = True
+                saying.is_stopped, saying.refusal = True, refusal
                 await self.outlet.stop(saying.sound_id)
                 await asyncio.wait({saying.task}, timeout=2.0)
 
@@ -182,7 +186,9 @@ class Zone:
         """Write down how it ended."""
         row, ledger = saying.row, self._desk.ledger
         has_said_all = played.position_s >= audio.duration_s - LOST_TAIL_S
-        if saying.is_stopped and played.outcome != "played":
+        if saying.refusal:
+            await self._settle(saying, State.FAILED, saying.refusal)
+        elif saying.is_stopped and played.outcome != "played":
             await self._settle(saying, State.CANCELLED, "stopped")
         elif played.outcome == "played" or (played.outcome == "lost" and played.has_started and has_said_all):
             await self._settle(saying, State.DONE)

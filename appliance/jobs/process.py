@@ -60,7 +60,7 @@ class ChildProcess(ABC):
         """The exit status; negative: the number of the signal that ended it."""
 
     @abstractmethod
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = GRACE_S) -> None:
         """SIGTERM, a moment, SIGKILL, to the child and what it had started. Idempotent."""
 
 
@@ -75,13 +75,13 @@ class SpawnedChild(ChildProcess):
     async def wait(self) -> int:
         return await self._process.wait()
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = GRACE_S) -> None:
         if self.is_stopped:
             return
         self.is_stopped = True
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), GRACE_S)
+            await asyncio.wait_for(self._process.wait(), grace_s)
         except TimeoutError:
             self._signal(signal.SIGKILL)
             await self._process.wait()
@@ -103,14 +103,14 @@ class ActivatedChild(ChildProcess):
             await asyncio.sleep(POLL_S)
         return 0
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = GRACE_S) -> None:
         self.is_stopped = True
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._is_alive():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(self._pid, number)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.wait(), GRACE_S)
+                    await asyncio.wait_for(self.wait(), grace_s)
 
     def _is_alive(self) -> bool:
         """A process that we may not signal is another one that got the number since."""

@@ -184,6 +184,12 @@ class JobQueue:
 
         return await self._db.write(repair, durable=True)
 
+    async def open_jobs(self, tenant: str) -> tuple[Job, ...]:
+        """What has not ended, in the order in which it came."""
+        query = "SELECT * FROM jobs WHERE tenant = ? AND state IN (?, ?, ?) ORDER BY created_at, rowid"
+        rows = await self._db.read(lambda db: db.execute(query, (tenant, *UNFINISHED)).fetchall())
+        return tuple(_job(row) for row in rows)
+
     async def unfinished(self) -> frozenset[str]:
         """Ids of the jobs that have not ended: their folders are needed."""
         query = "SELECT id FROM jobs WHERE state IN (?, ?, ?)"

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ MAX_STUCK = 3  # deaths in a row at one place after which a job is started again
 RECORD_EVERY_S = 0.5  # progress goes to the row no faster than this
 WATCH_EVERY_S = 2.0  # consent is looked at again while a job runs, and listeners look at the row
 FULL_DISK_RETRY_S = 30.0
+WITHDRAWN_GRACE_S = 1.0  # nothing has to be kept of a clone that nobody may make
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,21 @@ class JobRunner:
         self._wake.set()
         return job
 
+    async def withdraw(self, tenant: str, ended: Mapping[str, frozenset[str]]) -> None:
+        """Consents ended: waiting, resting and running jobs that are not allowed any more fail. See `consent_watch`."""
+        for job in await self._queue.open_jobs(tenant):
+            if job.spec.get("voice") not in ended:
+                continue
+            try:
+                await self._kinds[job.kind].require(job)
+            except Forbidden as error:
+                await self._queue.end(job, FAILED, error=error_record(error))
+                self._tell(job.id)
+                if self._child is not None and self._child[0] == job.id:
+                    await self._child[1].stop(WITHDRAWN_GRACE_S)
+                else:
+                    await asyncio.to_thread(self._clear, job.id, keeps_samples=False)
+
     async def curves(self, tenant: str, job_id: str) -> tuple[JsonDict, ...]:
         """What the trainer measured, step by step; see `artifacts.read_curves`. Raises NotFound("job_not_found")."""
         job = await self._queue.get(tenant, job_id)
@@ -296,6 +312,7 @@ class JobRunner:
                     continue
             except Forbidden as error:
                 await self._queue.end(job, FAILED, error=error_record(error))
+                await child.stop(WITHDRAWN_GRACE_S)
             await child.stop()
             return
 
@@ -312,6 +329,7 @@ class JobRunner:
         if ended.was_cancelled:
             await self._queue.end(job, CANCELLED)
         elif word.get("event") == "done":
+            await self._kinds[job.kind].require(job)  # it may have been withdrawn in the last moment
             await self._queue.record(job, Progress("file", 0.99))
             await self._queue.end(job, DONE, result=await self._kinds[job.kind].file(job, word["result"]))
         elif word.get("event") == "failed":

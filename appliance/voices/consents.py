@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from dataclasses import replace
@@ -24,6 +25,7 @@ class ConsentStore:
         """`witness` writes the audit log: a consent that it cannot record is neither given nor ended."""
         self._db = db
         self._witness = witness
+        self.ended = asyncio.Event()  # one was revoked here; see `consent_watch`
 
     async def record(self, tenant: str, new: NewConsent) -> Consent:
         """Write down an agreement. Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
@@ -64,7 +66,9 @@ class ConsentStore:
             self._witness(db, replace(event, voice=found.voice, subject=found.id, consent=found.id))
             return _find(db, tenant, consent_id)
 
-        return await self._db.write(end, durable=True)
+        ended = await self._db.write(end, durable=True)
+        self.ended.set()
+        return ended
 
     async def require(self, tenant: str, voice: str, purpose: str) -> Consent | None:
         """The consent that allows `purpose` with `voice`; None for a starter voice, which needs none.
@@ -127,7 +131,7 @@ def _require(db: sqlite3.Connection, tenant: str, voice: str, purpose: str) -> C
         " AND EXISTS (SELECT 1 FROM json_each(purposes) WHERE value = ?) ORDER BY created_at, rowid"
     )
     about = [_consent(row) for row in db.execute(query, (tenant, voice, speaker, purpose))]
-    return _judge(about, _largest_time(db), voice, purpose)
+    return _judge(about, latest_time(db), voice, purpose)
 
 
 def _judge(about: list[Consent], now: str, voice: str, purpose: str) -> Consent:
@@ -144,14 +148,15 @@ def _judge(about: list[Consent], now: str, voice: str, purpose: str) -> Consent:
     raise Forbidden("consent_expired", voice=voice, purpose=purpose, on=about[-1].expires_at)
 
 
-def _largest_time(db: sqlite3.Connection) -> str:
+def latest_time(db: sqlite3.Connection) -> str:
+    """The present, never before a time that was written down already."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_CLOCK,)).fetchone()
     return max(utc_now(), row["value"] if row else "")
 
 
 def _advance_clock(db: sqlite3.Connection) -> str:
-    """The present, never before a time that was written down already."""
-    now = _largest_time(db)
+    """`latest_time`, written down."""
+    now = latest_time(db)
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_CLOCK, now))
     return now
 

@@ -10,6 +10,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query
+from appliance.doors.http.marks import require_right
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.publishing_schemas import DubbingAsked, DubbingsTold, DubbingTold
@@ -51,6 +52,7 @@ async def get_track(request: web.Request) -> web.StreamResponse:
     """`GET /v1/dubbings/{dubbing}/track`."""
     dubbing = await _find(request)
     path = services_of(request).office.dubber.track(dubbing)
+    await require_right(request, (dubbing.voice,), "publish")
     headers = {"Content-Type": f"audio/{dubbing.spec['format']}", "X-AI-Generated": "true"}
     return web.FileResponse(path, headers=headers)
 
@@ -62,6 +64,7 @@ async def get_cue(request: web.Request) -> web.StreamResponse:
         raise NotFound("cue_not_found", cue=number[:20], cues=len(dubbing.cues))
     renditions = services_of(request).renditions
     rendition = await renditions.get_present(dubbing.tenant, dubbing.cues[int(number) - 1].rendition)
+    await require_right(request, (rendition.voice,), "publish")
     headers = {"Content-Type": "audio/flac", "X-AI-Generated": "true", "X-Rendition": rendition.id}
     return web.FileResponse(renditions.path(rendition), headers=headers)
 

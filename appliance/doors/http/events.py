@@ -18,7 +18,14 @@ from aiohttp import web
 from appliance.doors.http.answers import encode_json
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import openai_body
-from appliance.doors.http.speech import Delivery, encode, speech_headers, unfinished_is_broken, write_in_time
+from appliance.doors.http.speech import (
+    Delivery,
+    cut_when_withdrawn,
+    encode,
+    speech_headers,
+    unfinished_is_broken,
+    write_in_time,
+)
 from appliance.errors import VoicedError
 from appliance.synthesis import Speech
 
@@ -31,7 +38,7 @@ async def send_events(request: web.Request, speech: Speech, delivery: Delivery, 
         first = await anext(pieces)
         headers = {**speech_headers(speech, delivery.format), "Content-Type": "text/event-stream"}
         response = web.StreamResponse(headers={**headers, "X-Accel-Buffering": "no"})
-        async with unfinished_is_broken(request):
+        async with unfinished_is_broken(request), cut_when_withdrawn(request, speech):
             await response.prepare(request)
             await write_in_time(response, _delta(first))
             await write_in_time(response, await _send_rest(request, response, pieces, characters))

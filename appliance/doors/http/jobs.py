@@ -10,7 +10,7 @@ from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.job_schemas import CurvesTold, JobAsked, JobsTold, JobTold, SamplesTold
 from appliance.doors.http.live import stream_events
-from appliance.doors.http.marks import answer_marked
+from appliance.doors.http.marks import answer_marked, require_right
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import PageQuery
@@ -84,6 +84,8 @@ async def job_samples(request: web.Request) -> web.Response:
 async def job_sample(request: web.Request) -> web.Response:
     """`GET /v1/jobs/{job}/samples/{sample}`: one of them."""
     jobs, match = services_of(request).jobs, request.match_info
+    voice = (await _find(request)).spec.get("voice", "")
+    await require_right(request, (voice,) if voice else (), "clone")
     path = await jobs.sample(principal_of(request).tenant, match["job"], match["sample"])
     return await answer_marked(request, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from appliance.doors.http.guard_schemas import DetectAsked, DetectionTold
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
-from appliance.errors import Forbidden, NotAuthenticated
+from appliance.errors import Forbidden, NotAuthenticated, NotFound
 
 
 async def detect(request: web.Request) -> web.Response:
@@ -23,6 +24,24 @@ async def detect(request: web.Request) -> web.Response:
         tenant = authenticate(request, ROUTES[0], services).tenant
     async with receive_upload(request, DetectAsked) as upload:
         return answer_json(await services.marks.detect(upload.path, tenant))
+
+
+async def require_right(request: web.Request, voices: Iterable[str], purpose: str) -> None:
+    """What voices (`anna` or `anna@3`) said and is kept is handed out only while they may be used for `purpose`.
+
+    Lines that another box delivered may name voices that are none of this box's: that box answers for them. Raises
+    Forbidden (consent_…).
+    """
+    services, tenant = services_of(request), principal_of(request).tenant
+    for voice in sorted({spec.partition("@")[0] for spec in voices}):
+        try:
+            await services.consents.require(tenant, voice, purpose)
+        except Forbidden as error:
+            if error.code != "consent_missing":
+                raise
+            with contextlib.suppress(NotFound):
+                await services.registry.get_voice(tenant, voice)
+                raise error
 
 
 async def answer_marked(request: web.Request, path: Path) -> web.Response:

@@ -12,6 +12,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_bytes, read_query, read_record
+from appliance.doors.http.marks import require_right
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.publishing_schemas import (
@@ -176,6 +177,7 @@ async def get_archive(request: web.Request) -> web.StreamResponse:
     """`GET …/publications/{publication}/archive?format=ulaw`: all lines as a ZIP file."""
     asked = read_query(request, ArchiveQuery)
     publication = await _publication(request)
+    await require_right(request, (line.voice_version for line in publication.lines if line.rendition), "publish")
     delivery = await _office(request).publisher.delivery(publication)
     folder = services_of(request).settings.state_dir / "incoming"
     path = await asyncio.to_thread(archive_of, delivery, asked.format, folder)
@@ -193,6 +195,7 @@ async def get_line(request: web.Request) -> web.StreamResponse:
     line = next((one for one in publication.lines if one.name == wanted), None)
     if line is None:
         raise NotFound("line_not_found", script=publication.script, line=wanted[:80])
+    await require_right(request, (line.voice_version,), "publish")
     renditions = services_of(request).renditions
     rendition = await renditions.get_present(publication.tenant, line.rendition)
     marks = {"X-Rendition": line.rendition, "X-Voice-Version": line.voice_version, "X-AI-Generated": "true"}

@@ -64,7 +64,7 @@ async def _send_as_made(request: web.Request, speech: Speech, delivery: Delivery
         first = await anext(pieces)  # whatever goes wrong before the first sound still gets its own status
         response = web.StreamResponse(headers=speech_headers(speech, delivery.format))
         response.enable_chunked_encoding()
-        async with unfinished_is_broken(request):
+        async with unfinished_is_broken(request), cut_when_withdrawn(request, speech):
             await response.prepare(request)
             await write_in_time(response, first)
             async for piece in pieces:
@@ -124,6 +124,21 @@ async def unfinished_is_broken(request: web.Request) -> AsyncIterator[None]:
     except Exception:
         log.exception("answer cut off")
         _abort(request)
+
+
+@asynccontextmanager
+async def cut_when_withdrawn(request: web.Request, speech: Speech) -> AsyncIterator[None]:
+    """What a slow reader has not fetched yet is not sent any more once the right to it ended."""
+
+    async def cut() -> None:
+        await speech.withdrawn.wait()
+        _abort(request)
+
+    cutting = asyncio.create_task(cut())
+    try:
+        yield
+    finally:
+        cutting.cancel()
 
 
 def _abort(request: web.Request) -> None:

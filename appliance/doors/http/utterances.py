@@ -117,7 +117,7 @@ class Utterance:
                     await speaker.tell(self._announce(text, speech))
                     is_first = False
                 metrics.spoken.add("stream", amount=audio.duration_s)
-                await self._send(audio, speaker)
+                await self._send(audio, speaker, speech.withdrawn)
         self._index += 1
         self._queued -= len(text)
 
@@ -150,8 +150,10 @@ class Utterance:
             "sample_rate": speech.sample_rate,
         }
 
-    async def _send(self, audio: Audio, speaker: Speaker) -> None:
+    async def _send(self, audio: Audio, speaker: Speaker, withdrawn: asyncio.Event) -> None:
         step = int(SEND_S * audio.sample_rate)
         for start in range(0, len(audio.samples), step):
+            if withdrawn.is_set():  # asking for more sound says why
+                return
             await speaker.send(pcm16(audio.samples[start : start + step]))
         self._spoken_s += audio.duration_s
