@@ -22,10 +22,14 @@ from appliance.announcer.scheduler import Scheduler
 from appliance.assembly import AssemblyRooms, VoiceAssembly
 from appliance.consenting import ConsentRooms, SpokenConsents
 from appliance.database import Database, open_database, utc_now
-from appliance.doors.discovery import announce, reachable_addresses
+from appliance.doors.discovery import announce, announce_wyoming, reachable_addresses
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.listeners import lan_speaks_tls
 from appliance.doors.http.services import Box, Services
+from appliance.doors.metrics import Metrics
+from appliance.doors.wyoming.door import WyomingDoor
+from appliance.doors.wyoming.info import InfoRooms
+from appliance.doors.wyoming.session import SessionRooms
 from appliance.erasure import Erasure, ErasureRooms
 from appliance.errors import VoicedError
 from appliance.jobs.runner import JobRunner
@@ -130,6 +134,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         )
 
         box = Box(me.uuid, me.name, __version__, utc_now())
+        metrics, voices = Metrics(), InfoRooms(registry, consents, plugins, settings.engine.default, me.name)
         services = Services(
             settings=settings,
             admin_token=token,
@@ -158,17 +163,29 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             marks=desk,
             device_key=device_key,
             security=security,
+            metrics=metrics,
+            wyoming=WyomingDoor(SessionRooms(settings, security, synthesis, metrics, voices)),
         )
-        url = await stack.enter_async_context(serve_http(services))
-        office.peers.url = await asyncio.to_thread(_lan_url, settings, url)
+        url = await _open_doors(stack, services)
         write_daemon_info(state, {"url": url, "pid": os.getpid()})
-        if settings.discovery.enabled:
-            await stack.enter_async_context(announce(box, url, settings))
         try:
             await pool.warm()
         except VoicedError as error:
             log.error("the box cannot speak yet: %s", error)
         yield url
+
+
+async def _open_doors(stack: AsyncExitStack, services: Services) -> str:
+    """HTTP, without which there is no box, then Wyoming; then say so on the LAN. The URL of the first."""
+    settings, box, wyoming = services.settings, services.box, services.wyoming
+    url = await stack.enter_async_context(serve_http(services))
+    services.office.peers.url = await asyncio.to_thread(_lan_url, settings, url)
+    await stack.enter_async_context(wyoming.opened())
+    if settings.discovery.enabled:
+        await stack.enter_async_context(announce(box, url, settings))
+        if wyoming.port:
+            await stack.enter_async_context(announce_wyoming(box, wyoming.port, settings))
+    return url
 
 
 async def _announce(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +153,19 @@ class GateSettings(Slice):
     review: float = 0.46  # from which a person has to judge
 
 
+class WyomingSettings(Slice):
+    """Home Assistant and other assistants. The protocol has no credentials: a token says as whom the door acts."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"  # another one needs `token`
+    port: int = Field(10200, ge=0, le=65535)  # 0 takes a free port; `voiced doctor` tells it
+    token: str = Field("", pattern=r"^(tok_[0-9a-f]{16})?$")  # public id; empty: this machine only, while it is trusted
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()  # that may connect; empty: private addresses
+    default_voice: str = ""  # where a client names none; empty: as `speech.default_voice` says
+    max_connections: int = Field(32, ge=1)
+    idle_s: float = Field(300.0, gt=0)  # a connection on which nothing is asked or spoken is closed after this
+
+
 class DiscoverySettings(Slice):
     enabled: bool = True
     name: str = ""  # shown on the LAN; empty: host name
@@ -240,6 +254,7 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     marks: MarksSettings = MarksSettings()
     publishing: PublishingSettings = PublishingSettings()
+    wyoming: WyomingSettings = WyomingSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     loudspeaker: LoudspeakerSettings = LoudspeakerSettings()
     plugins: PluginSettings = PluginSettings()

@@ -70,7 +70,7 @@ class Speech:
     rendition: str  # digest of everything that decides the audio
     seed: int
     sample_rate: int  # Hz
-    chunks: AsyncIterator[Audio]
+    chunks: Admitted
     timings: dict[str, float] = field(default_factory=dict)  # ms per stage, summed; complete at the end
     tags: Tags = field(default_factory=dict)  # fields for the metadata of the file
     mark: str = ""  # the watermark, ten hex digits

@@ -1,4 +1,5 @@
-"""The box on the LAN: `_voiced._tcp.local.` by multicast DNS, so that apps and `voiced find` need no address.
+"""The box on the LAN by multicast DNS: `_voiced._tcp.local.`, so that apps and `voiced find` need no address, and
+`_wyoming._tcp.local.`, by which Home Assistant finds the Wyoming door.
 
 What is found this way is a hint, never a credential: anyone on the LAN may announce anything.
 """
@@ -11,7 +12,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,7 +39,9 @@ from appliance.settings import Settings
 log = logging.getLogger("voiced.discovery")
 
 SERVICE = "_voiced._tcp.local."
+WYOMING = "_wyoming._tcp.local."
 NAME_FILE = "lan-name.json"  # a name that had to change because it was taken is kept over restarts
+WYOMING_NAME_FILE = "lan-name-wyoming.json"
 NAME_BYTES = 56  # of the 63 a DNS label may have: a conflict appends "-2"
 LINK_CHECK_S = 10.0  # how soon a new cable, address or Wi-Fi is noticed
 WITHDRAW_TIMEOUT_S = 3.0
@@ -82,14 +85,36 @@ class Announcement:
     said: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@asynccontextmanager
-async def announce(box: Box, url: str, settings: Settings) -> AsyncIterator[Announcement]:
+@dataclass(frozen=True)
+class _Advert:
+    """One service as it is said."""
+
+    service: str
+    host: str  # that its door is bound to
+    port: int
+    name_file: Path
+    properties: dict[str, str] = field(default_factory=dict)  # beside those of every service
+
+
+def announce(box: Box, url: str, settings: Settings) -> AbstractAsyncContextManager[Announcement]:
     """Announce the box until the context ends, then withdraw it.
 
     Never waits for the network and never fails: without multicast the box is reached by its address.
     """
+    properties = {"path": "/", "api": "/v1", "tls": "1" if lan_speaks_tls(settings.http) else "0"}
+    port, name_file = urlsplit(url).port or 0, settings.state_dir / NAME_FILE
+    return _announced(box, _Advert(SERVICE, settings.http.host, port, name_file, properties))
+
+
+def announce_wyoming(box: Box, port: int, settings: Settings) -> AbstractAsyncContextManager[Announcement]:
+    """The same for the Wyoming door, which has a host of its own."""
+    return _announced(box, _Advert(WYOMING, settings.wyoming.host, port, settings.state_dir / WYOMING_NAME_FILE))
+
+
+@asynccontextmanager
+async def _announced(box: Box, advert: _Advert) -> AsyncIterator[Announcement]:
     announcement = Announcement()
-    announcer = _Announcer(box, urlsplit(url).port or 0, settings, announcement)
+    announcer = _Announcer(box, advert, announcement)
     task = asyncio.create_task(announcer.run(), name="discovery")
     try:
         yield announcement
@@ -99,12 +124,12 @@ async def announce(box: Box, url: str, settings: Settings) -> AsyncIterator[Anno
 
 
 class _Announcer:
-    def __init__(self, box: Box, port: int, settings: Settings, announcement: Announcement) -> None:
+    def __init__(self, box: Box, advert: _Advert, announcement: Announcement) -> None:
         self._box = box
-        self._port = port
-        self._host = settings.http.host
-        self._speaks_tls = lan_speaks_tls(settings.http)
-        self._name_file = settings.state_dir / NAME_FILE
+        self._advert = advert
+        self._service = advert.service
+        self._host = advert.host
+        self._name_file = advert.name_file
         self._announcement = announcement
 
     async def run(self) -> None:
@@ -136,7 +161,7 @@ class _Announcer:
             info = self._info(addresses, await self._free_name(zeroconf, wanted))
             namesakes = _Namesakes(zeroconf, info, self._box.uuid)
             await (await zeroconf.async_register_service(info, cooperating_responders=True))
-            name = info.name.removesuffix(f".{SERVICE}")
+            name = info.name.removesuffix(f".{self._service}")
             if name != wanted:
                 log.warning("the name %s is taken on the LAN: this box is %s now", wanted, name)
                 await asyncio.to_thread(self._keep_name, name)
@@ -160,7 +185,7 @@ class _Announcer:
         """
         base = instance_name(self._box.name)
         for name in (wanted, *(f"{base}-{number}" for number in range(2, MOST_NAMESAKES))):
-            other = AsyncServiceInfo(SERVICE, f"{name}.{SERVICE}")
+            other = AsyncServiceInfo(self._service, f"{name}.{self._service}")
             is_taken = await other.async_request(zeroconf.zeroconf, PROBE_TIMEOUT_MS, DNSQuestionType.QM)
             if not is_taken or other.decoded_properties.get("uuid") == self._box.uuid:
                 return name
@@ -168,18 +193,11 @@ class _Announcer:
 
     def _info(self, addresses: tuple[str, ...], name: str) -> AsyncServiceInfo:
         box = self._box
-        properties = {
-            "uuid": box.uuid,
-            "version": box.version,
-            "name": box.name[:60],
-            "path": "/",
-            "api": "/v1",
-            "tls": "1" if self._speaks_tls else "0",
-        }
+        properties = {"uuid": box.uuid, "version": box.version, "name": box.name[:60], **self._advert.properties}
         return AsyncServiceInfo(
-            SERVICE,
-            f"{name}.{SERVICE}",
-            port=self._port,
+            self._service,
+            f"{name}.{self._service}",
+            port=self._advert.port,
             properties=properties,
             server=f"voiced-{box.uuid[:8]}.local.",
             parsed_addresses=list(addresses),
@@ -225,7 +243,7 @@ class _Namesakes(RecordUpdateListener):
         for record in (update.new for update in records):
             if record.type == TXT and record.key == self._info.key and not record.is_expired(now):
                 told = getattr(record, "text", b"")
-                self._hear(AsyncServiceInfo(SERVICE, self._info.name, properties=told))
+                self._hear(AsyncServiceInfo(self._info.type, self._info.name, properties=told))
 
     def _hear(self, other: AsyncServiceInfo) -> None:
         uuid = other.decoded_properties.get("uuid") or ""

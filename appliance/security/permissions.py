@@ -101,6 +101,7 @@ DOORS = {
     "stream": ("/v1/stream",),
     "announce": ("/v1/announcements",),
     "plugins": ("/x/",),
+    "wyoming": (),  # has no paths: doors/wyoming/
 }
 
 

@@ -39,6 +39,11 @@ class Security:
         """Whether somebody has decided who may come in: a second tenant, a token, a person with a password."""
         return len(tuple(self.tenants.all())) > 1 or self.tokens.are_there or self.people.are_there
 
+    def trusts_loopback(self, settings: Settings) -> bool:
+        """Whether programs on this machine need no credential: as the site says, else while nobody has set one up."""
+        trusts = settings.http.trust_loopback
+        return settings.admin_token is None and not self.is_configured if trusts is None else trusts
+
     async def save(self) -> None:
         """Bring times of use and counts to the disk."""
         await self.tokens.save_last_use()

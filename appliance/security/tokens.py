@@ -88,19 +88,31 @@ class TokenStore:
         token_id, _, secret = presented.partition(".")
         digest = _digest(secret)
         token = self._known.get(token_id)
-        now = self._now()
         if token is None:
             raise NotAuthenticated("token_wrong")
         is_current = hmac.compare_digest(digest, token.digest)
         is_previous = bool(token.previous_digest) and hmac.compare_digest(digest, token.previous_digest)
         if not is_current and not is_previous:
             raise NotAuthenticated("token_wrong")
+        return self._in_use(token, token.previous_until if is_previous and not is_current else token.expires_at)
+
+    def named(self, token_id: str) -> Token:
+        """The token with this public id, for a door that the operator bound to it: nobody showed its secret.
+
+        Raises NotAuthenticated: token_not_there, token_expired, token_revoked.
+        """
+        token = self._known.get(token_id)
+        if token is None:
+            raise NotAuthenticated("token_not_there", token=token_id[:80])
+        return self._in_use(token, token.expires_at)
+
+    def _in_use(self, token: Token, expires_at: str | None) -> Token:
+        now = self._now()
         if token.revoked_at is not None:
             raise NotAuthenticated("token_revoked", on=token.revoked_at)
-        expires_at = token.previous_until if is_previous and not is_current else token.expires_at
         if expires_at is not None and expires_at <= now:
             raise NotAuthenticated("token_expired", on=expires_at)
-        self._used[token_id] = now
+        self._used[token.id] = now
         return token
 
     async def issue(self, tenant: str, new: NewToken) -> tuple[Token, str]:

@@ -32,7 +32,7 @@ class RunningBox:
             [sys.executable, "-m", "appliance", "run", "--state-dir", str(self.state_dir), "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env={**environment, "VOICED_LOUDSPEAKER__ENABLED": "false", **self.settings},
+            env={**environment, "VOICED_LOUDSPEAKER__ENABLED": "false", "VOICED_WYOMING__PORT": "0", **self.settings},
             text=True,
             start_new_session=True,
         )

@@ -19,6 +19,10 @@ from appliance.consenting import ConsentRooms, SpokenConsents
 from appliance.database import open_database, utc_now
 from appliance.doors.http.app import serve_http
 from appliance.doors.http.services import Box, Services
+from appliance.doors.metrics import Metrics
+from appliance.doors.wyoming.door import WyomingDoor
+from appliance.doors.wyoming.info import InfoRooms
+from appliance.doors.wyoming.session import SessionRooms
 from appliance.erasure import Erasure, ErasureRooms
 from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
@@ -62,6 +66,7 @@ async def open_box(state_dir: Path, **settings: object):
     """Everything but the daemon around it."""
     given = {"engine": {"default": "sine", "transcriber": "echo"}, **settings}
     given["http"] = {"port": 0, "drain_s": 2, **given.get("http", {})}
+    given["wyoming"] = {"port": 0, **given.get("wyoming", {})}
     config = Settings(state_dir=state_dir, **given)
     drop_ins = state_dir / "plugins"
     shutil.copytree(HERE.parent / "drop_ins", drop_ins)
@@ -96,6 +101,8 @@ async def open_box(state_dir: Path, **settings: object):
         stack.push_async_callback(jobs.stop)
         box = Box("5e1f0c2a-0000-4000-8000-000000000001", "Counter", "0.1.0", utc_now())
         me = Identity(box.uuid, box.name, device_key)
+        metrics, talk = Metrics(), InfoRooms(registry, consents, plugins, "sine", box.name)
+        wyoming = WyomingDoor(SessionRooms(config, security, synthesis, metrics, talk))
         rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me)
         office = await stack.enter_async_context(open_office(rooms, state_dir, config.publishing.folders))
         services = Services(
@@ -128,9 +135,12 @@ async def open_box(state_dir: Path, **settings: object):
             marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
             device_key=device_key,
             security=security,
+            metrics=metrics,
+            wyoming=wyoming,
         )
         url = await stack.enter_async_context(serve_http(services))
         office.peers.url = url
+        await stack.enter_async_context(wyoming.opened())
         client = await stack.enter_async_context(aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(30)))
         await pool.warm()
         yield OpenBox(url, services, client)

@@ -26,7 +26,7 @@ EXITS = {
     "doors/http/speech.py:StreamEncoder": "sound of `synthesis`; tags of the speech",
     "doors/http/speech.py:wav_header": "tags of the speech",
     "doors/http/versions.py:wav_header": "sound of `synthesis`; tags of the speech",
-    "doors/http/utterances.py:pcm16": "sound of `synthesis`; PCM has no place for tags, the frames before it say so",
+    "doors/utterances.py:pcm16": "sound of `synthesis`; PCM has no place for tags: WebSocket and Wyoming say it before",
     "announcer/rendering.py:encode_audio": "sound of `synthesis`; tags of the speech",
     "publishing/prompts.py:encode_audio": "sound of `synthesis`, with the tags of the filed rendition",
     "publishing/rendering.py:encode_audio": "sound of `synthesis`; tags of the speech",

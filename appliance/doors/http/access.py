@@ -88,10 +88,7 @@ def authenticate(request: web.Request, route: Route, services: Services) -> Prin
             return _holder(request, services, services.security.tokens.check(token))
         except NotAuthenticated as error:
             refused = error
-    trusts = settings.http.trust_loopback
-    if trusts is None:
-        trusts = settings.admin_token is None and not services.security.is_configured
-    if trusts and is_direct_loopback(request):
+    if services.security.trusts_loopback(settings) and is_direct_loopback(request):
         refuse_foreign_pages(request)
         return Principal(settings.tenant, client=f"address:{request.remote}")
     raise _slowed(request, services, refused) if refused else NotAuthenticated("token_missing")

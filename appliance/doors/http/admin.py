@@ -9,14 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
-from appliance.doors.http import metrics
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json
-from appliance.doors.http.metrics import Gauge
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.operator_schemas import HealthTold, PluginsTold, ReadyTold, SystemTold
 from appliance.doors.http.routes import Answer, Route
 from appliance.doors.http.services import METRICS, Services, services_of
+from appliance.doors.metrics import CONTENT_TYPE, Gauge
 from appliance.errors import Unavailable
 
 
@@ -37,7 +36,7 @@ async def get_readiness(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """`GET /metrics` for Prometheus."""
     text = request.app[METRICS].text(_gauges(services_of(request)))
-    return web.Response(body=text.encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _gauges(services: Services) -> list[Gauge]:
@@ -57,6 +56,7 @@ def _gauges(services: Services) -> list[Gauge]:
         Gauge("voiced_speech_active", "Requests admitted and not yet through.").set(services.synthesis.active),
         Gauge("voiced_speech_queue", "Clauses that wait for a worker.").set(services.pool.depth),
         answers,
+        Gauge("voiced_wyoming_connections", "Open connections of the Wyoming door.").set(services.wyoming.connections),
         Gauge("voiced_rendition_cache_bytes", "Renditions kept on disk.").set(cache.bytes),
         Gauge("voiced_rendition_cache_corrupt_total", "Renditions found damaged.", "counter").set(cache.corrupt),
         Gauge("voiced_audit_waiting", "Audit entries not yet on disk.").set(services.audit.state()["waiting"]),
@@ -93,6 +93,7 @@ async def get_system(request: web.Request) -> web.Response:
         },
         "workers": services.pool.state(),
         "loudspeaker": services.announcer.state(language_of(request)),
+        "wyoming": services.wyoming.state(principal_of(request).tenant, language_of(request)),
         "audit": services.audit.state(),
         "storage": {"total_bytes": storage.total, "free_bytes": storage.free},
         "limits": {

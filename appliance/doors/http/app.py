@@ -48,7 +48,6 @@ from appliance.doors.http import (
 )
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.listeners import lan_speaks_tls, open_listeners
-from appliance.doors.http.metrics import Metrics
 from appliance.doors.http.routes import Answer, Handler, Route, RouteTable
 from appliance.doors.http.services import METRICS, SERVICES, STOPPING, STREAMS, TABLE, Services
 from appliance.doors.http.uploads import sweep_incoming
@@ -101,7 +100,7 @@ def make_app(services: Services) -> web.Application:
     """The application over `services`; nothing is opened yet."""
     app = web.Application(middlewares=[middleware.observe, middleware.translate_errors, middleware.guard])
     app[SERVICES] = services
-    app[METRICS] = Metrics()
+    app[METRICS] = services.metrics
     app[STOPPING] = asyncio.Event()
     app[STREAMS] = set()
     app[TABLE] = RouteTable(BUILT_IN + plugin_routes(services.plugins))

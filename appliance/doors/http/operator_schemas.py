@@ -21,6 +21,7 @@ class SystemTold(Told):
     speech: dict[str, Any]
     workers: list[dict[str, Any]]
     loudspeaker: dict[str, Any]
+    wyoming: dict[str, Any]
     storage: dict[str, Any]
 
 

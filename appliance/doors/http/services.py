@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from appliance.doors.http.metrics import Metrics
 from appliance.doors.http.routes import RouteTable
+from appliance.doors.metrics import Metrics
 from appliance.settings import Settings
 
 if TYPE_CHECKING:  # records of rooms below, named for the reader and the type checker only
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # records of rooms below, named for the reader and the type c
     from appliance.assembly import VoiceAssembly
     from appliance.consenting import SpokenConsents
     from appliance.database import Database
+    from appliance.doors.wyoming.door import WyomingDoor
     from appliance.erasure import Erasure
     from appliance.jobs.runner import JobRunner
     from appliance.marks.desk import MarksDesk
@@ -76,6 +77,8 @@ class Services:
     erasure: Erasure
     device_key: DeviceKey
     security: Security
+    metrics: Metrics
+    wyoming: WyomingDoor
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -12,14 +12,12 @@ from time import perf_counter
 from aiohttp import web
 
 from appliance.audio.encoding import CONTENT_TYPES, StreamEncoder, wav_header
-from appliance.contracts import Audio
 from appliance.doors.http.services import METRICS, services_of
+from appliance.doors.utterances import WRITE_TIMEOUT_S
 from appliance.errors import Unavailable, VoicedError
 from appliance.synthesis import Speech
 
 log = logging.getLogger("voiced.http")
-
-WRITE_TIMEOUT_S = 30.0  # a listener that takes nothing for so long has gone, whatever TCP says
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ async def encode(
     Closing the generator closes the synthesis.
     """
     metrics, is_first = request.app[METRICS], True
-    async with closing_chunks(speech) as chunks:
+    async with aclosing(speech.chunks) as chunks:
         encoder = await asyncio.to_thread(
             StreamEncoder, format, speech.sample_rate, is_patched=is_patched, tags=speech.tags
         )
@@ -98,17 +96,6 @@ async def encode(
     piece = await asyncio.to_thread(encoder.finish)
     if piece:
         yield piece
-
-
-@asynccontextmanager
-async def closing_chunks(speech: Speech) -> AsyncIterator[AsyncIterator[Audio]]:
-    """The chunks of `speech`; leaving closes their generator, which cancels the work in the engine."""
-    try:
-        yield speech.chunks
-    finally:
-        close = getattr(speech.chunks, "aclose", None)
-        if close is not None:
-            await close()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,11 +22,11 @@ from appliance.doors.http.bodies import check_record, parse_json_object
 from appliance.doors.http.middleware import REQUEST_ID, language_of
 from appliance.doors.http.problems import problem_body
 from appliance.doors.http.routes import Answer, Route
-from appliance.doors.http.services import STOPPING, STREAMS, services_of
-from appliance.doors.http.speech import WRITE_TIMEOUT_S
+from appliance.doors.http.services import METRICS, STOPPING, STREAMS, services_of
 from appliance.doors.http.speech_schemas import CancelFrame, EndFrame, FlushFrame, StartFrame, TextFrame
-from appliance.doors.http.utterances import Speaker, Utterance
+from appliance.doors.utterances import WRITE_TIMEOUT_S, Listener, Mouth, Piece, Utterance
 from appliance.errors import Busy, Conflict, InvalidInput, VoicedError
+from appliance.synthesis import SpeechRequest
 
 log = logging.getLogger("voiced.http")
 
@@ -34,6 +34,7 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_WAITING = 16  # utterances of one connection that are begun and not yet spoken
 PING_S = 20.0  # a peer that does not answer has gone
 
+Tell = Callable[[dict[str, Any]], Awaitable[None]]  # a frame of JSON
 Frame = StartFrame | TextFrame | FlushFrame | EndFrame | CancelFrame
 FRAMES: dict[str, type[Frame]] = {
     "start": StartFrame,
@@ -146,8 +147,22 @@ class Session:
         name = frame.id or str(self._count)
         if name in self._open:
             raise Conflict("utterance_exists", utterance=name)
-        self._writing = self._open[name] = Utterance(name, frame)
+        self._writing = self._open[name] = Utterance(name, self._order(frame))
         self._waiting.put_nowait(self._writing)
+
+    def _order(self, frame: StartFrame) -> SpeechRequest:
+        principal = principal_of(self._request)
+        return SpeechRequest(
+            tenant=principal.tenant,
+            voice=frame.speaker,
+            text="",
+            language=frame.lang,
+            speed=frame.speed,
+            seed=frame.seed,
+            version=frame.version,
+            priority=frame.priority,
+            client=principal.client,
+        )
 
     def _current(self) -> Utterance:
         if self._writing is None:
@@ -168,12 +183,11 @@ class Session:
             self._writing = None
 
     async def _speak(self) -> None:
-        principal = principal_of(self._request)
-        speaker = Speaker(self._request, principal, self._tell, self._send)
+        mouth = Mouth(services_of(self._request).synthesis, self._request.app[METRICS], "stream")
         while True:
             utterance = await self._waiting.get()
             try:
-                await utterance.run(speaker)
+                await utterance.run(mouth, _Frames(utterance.id, self._tell, self._send))
             except VoicedError as error:
                 self._forget(utterance)
                 await self._tell({**self._describe(error), "id": utterance.id})
@@ -190,6 +204,41 @@ class Session:
     async def _send(self, sound: bytes) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self._socket.send_bytes(sound)
+
+
+class _Frames(Listener):
+    """The frames that a client gets of one utterance."""
+
+    def __init__(self, name: str, tell: Tell, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self._name = name
+        self._tell = tell
+        self._send = send
+
+    async def begin(self, piece: Piece) -> None:
+        speech = piece.speech
+        await self._tell(
+            {
+                "type": "piece",
+                "id": self._name,
+                "index": piece.index,
+                "text": piece.text,
+                "voice_version": speech.voice.spec,
+                "rendition": speech.rendition,
+                "seed": speech.seed,
+                "cache": speech.cache,
+                "format": "pcm_s16le",
+                "sample_rate": speech.sample_rate,
+            }
+        )
+
+    async def hear(self, piece: Piece, sound: bytes) -> None:
+        await self._send(sound)
+
+    async def flushed(self) -> None:
+        await self._tell({"type": "flushed", "id": self._name})
+
+    async def done(self, pieces: int, duration_s: float) -> None:
+        await self._tell({"type": "done", "id": self._name, "pieces": pieces, "duration_s": duration_s})
 
 
 def _read_frame(data: str | bytes) -> Frame:
