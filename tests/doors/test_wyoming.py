@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from open_box import TEXT, open_box
+from open_box import TEXT
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.info import Describe, Info
-from wyoming.ping import Ping, Pong
 from wyoming.tts import (
     Synthesize,
     SynthesizeChunk,
@@ -27,8 +24,6 @@ from wyoming.tts import (
 
 from appliance.audio.watermark import find_watermark
 from appliance.contracts import Audio
-from appliance.security.tokens import NewToken
-from appliance.voices.records import NewConsent, NewVersion, NewVoice
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SINE = SynthesizeVoice(name="sine-440")
