@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-_BY_VOICE = "tenant = ?1 AND (voice = ?2 OR voice LIKE ?2 || '@%')"
+_BY_VOICE = "tenant = ?1 AND (voice = ?2 OR substr(voice, 1, length(?2) + 1) = ?2 || '@')"
 _KEPT = (
     f"SELECT audio FROM announcements WHERE {_BY_VOICE}",  # noqa: S608 - constants
     f"SELECT audio FROM spoken WHERE {_BY_VOICE}",  # noqa: S608
