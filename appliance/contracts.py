@@ -148,6 +148,12 @@ class Backend(ABC):
     @abstractmethod
     def probe(self) -> Probe: ...
 
+    def release(self) -> str:
+        """Changes when what `probe` or a measurement found may not hold any more: version of the library, and whether
+        the device is there at all. "" where it cannot be used, which makes `probe` cheap. Loads nothing heavy.
+        """
+        return self.probe().version
+
     @abstractmethod
     def load(self, artifact: Artifact, options: SessionOptions) -> Session:
         """Verify the digest, build a session. Raises Corrupt, Unavailable."""
@@ -272,6 +278,10 @@ class EngineHost:
     cache_dir: Path  # may be lost at any time; prepared graphs live here by digest
     threads: int = 1
     prepares: bool = False  # whether a child may export networks to the cache while the engine speaks
+    measures: bool = True  # whether backends may be tried here and now; else what was measured counts, or the first one
+
+
+UNTRIED = "untried"  # state of a row of `Engine.placement`: this backend may do better, and nobody has measured it yet
 
 
 class Engine(ABC):
@@ -301,6 +311,10 @@ class Engine(ABC):
     def placement(self) -> tuple[JsonDict, ...]:
         """What was considered for each network of a loaded engine: rows of network, backend, state and why."""
         return ()
+
+    def reconsider(self) -> None:
+        """Take up what has been measured since `load`. Called while nothing is spoken; may take seconds."""
+        return
 
     def can_adapt(self) -> Probe:
         """Whether this box can clone with this engine (libraries for training present?)."""

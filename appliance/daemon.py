@@ -232,7 +232,7 @@ def _open_cache(settings: Settings, state: StateDir) -> RenditionCache:
     """Finished renditions; another release or other backends may speak differently, so theirs are not ours."""
     if not settings.speech.cache_mb:
         return RenditionCache()
-    recipe = " ".join((__version__, settings.engine.default, *settings.engine.backends))
+    recipe = " ".join((__version__, settings.engine.default, *(settings.engine.backends or ("any",))))
     return RenditionCache(RenditionFiles(state.cache / "renditions", settings.speech.cache_mb * 1_000_000, recipe))
 
 

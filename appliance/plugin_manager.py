@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -28,6 +28,8 @@ from appliance.messages import text
 from appliance.settings import PluginSettings
 
 log = logging.getLogger(__name__)
+
+RUNS_EVERYWHERE = "onnxruntime"  # the backend that every box has
 
 # enter by the same door as everybody else
 BUILT_IN = {
@@ -92,6 +94,15 @@ class Plugins:
     def report(self) -> list[PluginInfo]:
         """One row per plugin that was found, in load order."""
         return list(self.infos)
+
+    def candidates(self, named: Sequence[str] = ()) -> tuple[str, ...]:
+        """Names of the backends that may be used, the preferred one first: those that are `named` and here, or all."""
+        everywhere = sorted(self.backends, key=lambda name: (name != RUNS_EVERYWHERE, name))
+        return tuple(name for name in named or everywhere if name in self.backends)
+
+    def make_backends(self, named: Sequence[str] = ()) -> dict[str, Backend]:
+        """The `candidates`, ready to be probed."""
+        return {name: self.backends[name]() for name in self.candidates(named)}
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ class PluginSettings(Slice):
 
 class EngineSettings(Slice):
     default: str = "embedded"
-    backends: tuple[str, ...] = ("onnxruntime",)  # in order of preference
+    backends: tuple[str, ...] = ()  # those that may be used, in order of preference; empty: all that can be used here
     optimise: bool = True  # export imported networks for these backends, in a child of the worker
     transcriber: str = "whisper"
 

@@ -209,7 +209,7 @@ def summary(runs: Sequence[Run]) -> JsonDict:
 
 def _backends(plugins: Plugins, spec: WorkerSpec) -> JsonDict:
     """Versions of the runtimes that an engine may choose from."""
-    probes = {name: plugins.backends[name]().probe() for name in spec.backends if name in plugins.backends}
+    probes = {name: backend.probe() for name, backend in plugins.make_backends(spec.backends).items()}
     return {name: probe.version for name, probe in probes.items() if probe.usable}
 
 

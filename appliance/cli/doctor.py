@@ -144,30 +144,38 @@ def _plugins(terminal: Terminal) -> Iterator[Finding]:
 
 def _probes(terminal: Terminal, plugins: Plugins) -> Iterator[Finding]:
     wanted = terminal.settings.engine
+    first = plugins.candidates(wanted.backends)[:1]
     for name, factory in plugins.backends.items():
-        needed = FAULT if name in wanted.backends[:1] else WARNING if name in wanted.backends else OK
+        needed = FAULT if name in first else WARNING if name in wanted.backends else OK
         yield _probe(f"backend {name}", factory().probe, needed)
     for name, engine in plugins.engines.items():
         yield _probe(f"engine {name}", engine().probe, FAULT if name == wanted.default else WARNING)
         yield _probe(f"cloning with {name}", engine().can_adapt, WARNING)
     for name, transcriber in plugins.transcribers.items():
         yield _probe(f"transcriber {name}", transcriber().probe, WARNING)
-    yield from _placement(terminal, wanted.default)
+    for name in plugins.engines:
+        yield from _placement(terminal, name)
     if wanted.default not in plugins.engines:
         yield Finding("engine", FAULT, "engine_absent", {"engine": wanted.default})
 
 
 def _placement(terminal: Terminal, engine: str) -> Iterator[Finding]:
-    """Which backend runs which network, as it was measured at the last start; nothing where there was no choice."""
-    from appliance.engine.placement import CHOSEN, SLOWER, UNUSABLE, known_placements
+    """Which backend runs which network, as it was measured; nothing where there was no choice or no trial yet.
+
+    That one computes something else is news only where the site named it.
+    """
+    from appliance.engine.placement_cache import known_placements
+    from appliance.engine.placement_records import CHOSEN, DIFFERS, SLOWER, UNUSABLE
 
     rows = known_placements(terminal.settings.state_dir / "cache", engine)
+    expected = (SLOWER, UNUSABLE) if terminal.settings.engine.backends else (SLOWER, UNUSABLE, DIFFERS)
     for chosen in (row for row in rows if row["state"] == CHOSEN):
         others = [row for row in rows if row["network"] == chosen["network"] and row is not chosen]
         why = "; ".join(f"{row['backend']}: {row['reason'] or row['milliseconds']}" for row in others)
-        is_odd = any(row["state"] not in (SLOWER, UNUSABLE) for row in others)
-        measured = {"backend": chosen["backend"], "milliseconds": chosen["milliseconds"], "others": why}
-        yield Finding(f"{engine} {chosen['network']}", WARNING if is_odd else OK, "placed", measured)
+        is_odd = any(row["state"] not in expected for row in others)
+        code = "placed_alone" if chosen["milliseconds"] is None else "placed"
+        measured = {key: chosen[key] for key in ("backend", "milliseconds", "reason")} | {"others": why}
+        yield Finding(f"{engine} {chosen['network']}", WARNING if is_odd else OK, code, measured)
 
 
 def _probe(name: str, look: Callable[[], Probe], when_unusable: str) -> Finding:

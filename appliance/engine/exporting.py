@@ -35,7 +35,8 @@ from appliance.engine.artifact_store import (
     usable_backends,
     write_samples,
 )
-from appliance.engine.placement import describe, processor_key
+from appliance.engine.placement_cache import processor_key
+from appliance.engine.placement_records import describe
 
 if TYPE_CHECKING:
     from torch import nn

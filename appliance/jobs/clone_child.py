@@ -133,9 +133,9 @@ def _make_engine(plugins: Plugins, name: str) -> Engine:
 
 
 def _make_host(plugins: Plugins, spec: CloneTask, threads: int) -> EngineHost:
-    backends = {name: plugins.backends[name]() for name in spec.backends if name in plugins.backends}
     frontends = {name: factory() for name, factory in plugins.frontends.items()}
-    return EngineHost(backends, frontends, Path(spec.cache_dir), threads)
+    backends = plugins.make_backends(spec.backends)
+    return EngineHost(backends, frontends, Path(spec.cache_dir), threads, measures=False)
 
 
 def _candidates(engine: Engine, states: Sequence[AdaptedVoice], folder: Path) -> Candidates:

@@ -17,23 +17,25 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from appliance.contracts import Backend, Engine, EngineHost, JsonDict, TextFrontend, Transcriber, Transcript
+from appliance.contracts import Engine, EngineHost, JsonDict, TextFrontend, Transcriber, Transcript
 from appliance.errors import InvalidInput, Unavailable, error_record
 from appliance.framing import FramingError, read_frame, write_frame
 from appliance.isolation import die_with_parent, leave_network
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.text.segments import language_of_code
+from appliance.workers.late_trials import LateTrials
 from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak_task_from_json
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 LISTEN_RATE = 16_000  # Hz; what recognisers work at
+RECONSIDER: JsonDict = {"op": "reconsider"}  # an order of our own, never of the daemon
 MOST_TASKS = 16  # at once; more wait for a thread
 
 
@@ -49,6 +51,7 @@ class WorkerProcess:
         self._engines: dict[str, Engine] = {}
         self._loading = threading.Lock()
         self._told: JsonDict = {}  # about placement, as last told to the daemon
+        self._trials = LateTrials(spec, lambda: not self._cancelled, lambda: self._orders.put(RECONSIDER))
 
     def serve(self) -> None:
         """Load what the role needs, say `ready`, then work until the daemon is gone."""
@@ -63,9 +66,22 @@ class WorkerProcess:
                 return
         self._told = self._placements()
         self._send({"event": "ready", **self._told})
+        self._trials.watch(self._spec.engine, self._told["placement"])
         with ThreadPoolExecutor(MOST_TASKS, "task") as tasks:
             while (order := self._orders.get()) is not None:
-                tasks.submit(self._obey, order)
+                if order is RECONSIDER:
+                    self._reconsider()
+                else:
+                    tasks.submit(self._obey, order)
+
+    def _reconsider(self) -> None:
+        """Between tasks, move to the backends that were found to be better."""
+        if self._cancelled:
+            self._trials.ask_later()
+            return
+        for engine in self._engines.values():
+            engine.reconsider()
+        self._tell_placements()
 
     def _obey(self, order: JsonDict) -> None:
         task = int(order["task"])
@@ -160,7 +176,7 @@ class WorkerProcess:
 
     @cached_property
     def _host(self) -> EngineHost:
-        return build_host(self._plugins, self._spec)
+        return replace(build_host(self._plugins, self._spec), measures=False)  # nobody waits for a trial
 
     @cached_property
     def _transcriber(self) -> Transcriber:
@@ -228,12 +244,9 @@ def require_language(engine: Engine, code: str) -> None:
 
 
 def build_host(plugins: Plugins, spec: WorkerSpec) -> EngineHost:
-    """Backends in the site's order of preference and all front ends, as an engine may use them."""
-    backends: Mapping[str, Backend] = {
-        name: plugins.backends[name]() for name in spec.backends if name in plugins.backends
-    }
+    """Backends that the site allows, the preferred one first, and all front ends, as an engine may use them."""
     frontends: Mapping[str, TextFrontend] = {name: factory() for name, factory in plugins.frontends.items()}
-    return EngineHost(backends, frontends, spec.cache_dir, spec.threads, spec.prepares)
+    return EngineHost(plugins.make_backends(spec.backends), frontends, spec.cache_dir, spec.threads, spec.prepares)
 
 
 def main(argv: list[str]) -> int:

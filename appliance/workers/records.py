@@ -19,14 +19,15 @@ class WorkerSpec:
 
     role: str
     engine: str  # loaded at start by a speaker
-    backends: tuple[str, ...]  # in order of preference
+    backends: tuple[str, ...]  # in order of preference; empty: all that can be used
     transcriber: str
     threads: int
     cache_dir: Path
     plugins: PluginSettings
     drop_in_dir: Path
     intake: IntakeSettings
-    prepares: bool = False  # whether it may export networks in a child while it speaks
+    prepares: bool = False  # whether it may export networks and compare backends in a child while it speaks
+    quiet_s: float = 30.0  # without a task, before backends are compared
 
     def as_json(self) -> JsonDict:
         return {
@@ -40,6 +41,7 @@ class WorkerSpec:
             "drop_in_dir": str(self.drop_in_dir),
             "intake": self.intake.model_dump(mode="json"),
             "prepares": self.prepares,
+            "quiet_s": self.quiet_s,
         }
 
     @classmethod
@@ -55,6 +57,7 @@ class WorkerSpec:
             drop_in_dir=Path(record["drop_in_dir"]),
             intake=IntakeSettings.model_validate(record["intake"]),
             prepares=bool(record["prepares"]),
+            quiet_s=float(record["quiet_s"]),
         )
 
 

@@ -19,6 +19,7 @@ from appliance.errors import Unavailable
 
 CPU_PROVIDER = "CPUExecutionProvider"
 DRIVER = "libcuda.so.1"
+UNNAMED = "another build"
 SPIN_US = "30"  # as long as the gaps inside a step; spinning on beside busy programs made a step three times as long
 PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": (), "cuda": ("CUDAExecutionProvider",)}
 
@@ -38,14 +39,15 @@ class OnnxRuntimeBackend(Backend):
         """Whether the library is here. For the CPU it is not imported, so a broken one shows at `load`."""
         if find_spec("onnxruntime") is None:
             return Probe(usable=False, reason="the package onnxruntime is not installed")
-        try:
-            release = version("onnxruntime")
-        except PackageNotFoundError:
-            release = ""  # a build of another distribution name: onnxruntime-openvino, onnxruntime-gpu, …
+        release = _release()
         if self.device == "cuda":
             reason = _why_no_cuda()
             return Probe(not reason, (Device("cuda", "NVIDIA GPU"),) if not reason else (), release, reason)
         return Probe(usable=True, devices=(Device("cpu", platform.processor() or platform.machine()),), version=release)
+
+    def release(self) -> str:
+        has_device = self.device == "cpu" or _has_driver()
+        return (_release() or UNNAMED) if has_device and find_spec("onnxruntime") else ""
 
     def load(self, artifact: Artifact, options: SessionOptions) -> OnnxRuntimeSession:
         """Read the file once, check the digest of what was read, and build a session from those very bytes.
@@ -87,6 +89,21 @@ class OnnxRuntimeBackend(Backend):
         return session
 
 
+def _release() -> str:
+    try:
+        return version("onnxruntime")
+    except PackageNotFoundError:
+        return ""  # a build of another distribution name: onnxruntime-openvino, onnxruntime-gpu, …
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
+
+
 def _why_no_cuda() -> str:
     """Why graphs cannot run on an NVIDIA GPU; "" when they can."""
     try:
@@ -95,11 +112,7 @@ def _why_no_cuda() -> str:
         return f"ONNX Runtime does not work: {error}"
     if not set(PROVIDERS["cuda"]) <= set(onnxruntime.get_available_providers()):
         return "this ONNX Runtime was built without CUDA; install onnxruntime-gpu"
-    try:
-        ctypes.CDLL(DRIVER)
-    except OSError:
-        return "no NVIDIA GPU with a working driver"
-    return ""
+    return "" if _has_driver() else "no NVIDIA GPU with a working driver"
 
 
 class OnnxRuntimeSession(Session):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from appliance.contracts import Artifact, Backend, Device, Probe, Session, Sessi
 from appliance.errors import Unavailable
 
 ACCELERATORS = ("GPU", "NPU")
+NODES = {"GPU": "dri/renderD*", "NPU": "accel/accel*"}  # under /dev, where the kernel has a driver for such a thing
+NO_DEVICE = "{}: no device with a driver that OpenVINO knows"
 QUANTISED_TOGETHER = 128  # activations that share a scale beside 8-bit weights; the default is slower on long texts
 
 
@@ -38,6 +41,8 @@ class OpenVinoBackend(Backend):
         """Which devices there are. Imports the library; `notes` say why an accelerator is not among them."""
         if find_spec("openvino") is None:
             return Probe(usable=False, reason="the package openvino is not installed; pip install 'voiced[openvino]'")
+        if self.device in ACCELERATORS and not self.release():
+            return Probe(usable=False, version=_release(), reason=NO_DEVICE.format(self.device))
         try:
             import openvino
 
@@ -49,11 +54,15 @@ class OpenVinoBackend(Backend):
         if self.device == "cpu" and self.precision == "bf16" and "BF16" not in abilities:
             return Probe(usable=False, reason="this processor has no instructions for bf16")
         found = {device.name.split(".")[0] for device in devices}
-        absent = {kind: f"{kind}: no device with a driver that OpenVINO knows" for kind in ACCELERATORS}
+        absent = {kind: NO_DEVICE.format(kind) for kind in ACCELERATORS}
         if self.device in absent and self.device not in found:
             return Probe(usable=False, version=_release(), reason=absent[self.device])
         notes = tuple(note for kind, note in absent.items() if kind not in found)
         return Probe(usable=True, devices=devices, version=_release(), notes=notes)
+
+    def release(self) -> str:
+        nodes = NODES.get(self.device)
+        return _release() if nodes is None or any(Path("/dev").glob(nodes)) else ""
 
     def load(self, artifact: Artifact, options: SessionOptions) -> OpenVinoSession:
         """Read the file once, check the digest of what was read, and compile those very bytes.

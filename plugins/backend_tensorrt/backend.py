@@ -55,6 +55,9 @@ class TensorRtBackend(Backend):
         devices = tuple(Device(f"cuda:{index}", name, memory) for index, (name, memory) in enumerate(cards))
         return Probe(usable=True, devices=devices, version=version)
 
+    def release(self) -> str:
+        return tensorrt_version() if _cards() else ""
+
     def load(self, artifact: Artifact, options: SessionOptions) -> TensorRtSession:
         """Check the digest, take the plan of this card from the cache or build it, and open a session.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 SEEN_BEFORE_RECORDING = 2  # a shape is recorded as a CUDA graph at its third run: most lengths of texts come once
 MOST_GRAPHS = 16  # per session; each keeps its own buffers
+DRIVER = "libcuda.so.1"
+NO_CARD = "no NVIDIA GPU with a working driver"
 BF16_SINCE = 8  # compute capability of Ampere; older cards have fp16 only
 
 
@@ -32,9 +36,10 @@ class TorchCudaBackend(Backend):
         self.precision = precision  # "f32" | "half": bf16 where the card has it, else fp16
 
     def probe(self) -> Probe:
-        """Which cards there are. Imports PyTorch."""
-        if find_spec("torch") is None:
-            return Probe(usable=False, reason="PyTorch is not installed; pip install 'voiced[clone]'")
+        """Which cards there are. Imports PyTorch where there is a driver for some."""
+        if find_spec("torch") is None or not _has_driver():
+            reason = NO_CARD if find_spec("torch") else "PyTorch is not installed; pip install 'voiced[clone]'"
+            return Probe(usable=False, version=_release(), reason=reason)
         try:
             import torch
         except Exception as error:  # noqa: BLE001 - a broken installation raises what it likes, and that is the answer
@@ -46,9 +51,12 @@ class TorchCudaBackend(Backend):
         except Exception as error:  # noqa: BLE001 - a driver too old for this PyTorch, say
             return Probe(usable=False, version=torch.__version__, reason=_first_line(error))
         if not cards:
-            return Probe(usable=False, version=torch.__version__, reason="no NVIDIA GPU with a working driver")
+            return Probe(usable=False, version=torch.__version__, reason=NO_CARD)
         devices = tuple(Device(f"cuda:{index}", card.name, card.total_memory) for index, card in enumerate(cards))
         return Probe(usable=True, devices=devices, version=f"{torch.__version__}, CUDA {torch.version.cuda}")
+
+    def release(self) -> str:
+        return _release() if _has_driver() else ""
 
     def load(self, artifact: Artifact, options: SessionOptions) -> TorchCudaSession:
         """Check the digest of the weights, make the module and move it to the card.
@@ -179,6 +187,21 @@ class _Recorded:
         self._graph.replay()
         results: tuple[torch.Tensor, ...] = self._results
         return results
+
+
+def _release() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 
 from appliance.contracts import Artifact, Audio, AudioChunk, Engine, Probe
-from appliance.engine.placement import Network, place
+from appliance.engine.placement import place
+from appliance.engine.placement_records import Network
 from appliance.hookspecs import hookimpl
 
 VOICED_API = 1
@@ -58,6 +59,9 @@ class MatrixEngine(Engine):
     def speak(self, task, cancelled):
         samples = self._placed.run({"x": np.full(1000 * len(task.text), 0.25, np.float32)})["y"]
         yield AudioChunk(Audio(samples, self.sample_rate))
+
+    def reconsider(self):
+        self._placed.reconsider()
 
     def placement(self):
         return tuple(vars(record) for record in self._placed.records)

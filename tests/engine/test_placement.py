@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +13,9 @@ import pytest
 from appliance_plugins.backend_onnxruntime.backend import OnnxRuntimeBackend
 
 from appliance.contracts import Backend, EngineHost, Probe
-from appliance.engine import placement
-from appliance.engine.placement import known_placements, place
+from appliance.engine import placement_cache
+from appliance.engine.placement import place
+from appliance.engine.placement_cache import known_placements
 from appliance.errors import Corrupt, Unavailable
 
 pytest.importorskip("onnx")
@@ -77,7 +79,7 @@ def test_a_single_name_is_taken_without_a_trial(tmp_path):
     backend = CountingBackend()
     placed = place(doubler(tmp_path), host(tmp_path, only=backend))
     assert states(placed) == {"only": "chosen"} and backend.loads == 1
-    assert placed.records[0].milliseconds is None and not (tmp_path / placement.FOLDER).exists()
+    assert placed.records[0].milliseconds is None and not (tmp_path / placement_cache.FOLDER).exists()
 
 
 def test_the_outcome_is_kept_until_graph_or_version_changes(tmp_path):
@@ -91,7 +93,7 @@ def test_the_outcome_is_kept_until_graph_or_version_changes(tmp_path):
     place(replace(network, artifacts=(other,)), both)
     assert backend.loads == 5
     assert {row["backend"] for row in known_placements(tmp_path, "matrix")} == {"slow", "counted"}
-    (file,) = (tmp_path / placement.FOLDER).glob("*.json")
+    (file,) = (tmp_path / placement_cache.FOLDER).glob("*.json")
     file.write_text('{"key": 7', encoding="utf-8")  # a torn file is measured anew
     assert states(place(network, both))["counted"] == "chosen" and backend.loads == 7
     assert known_placements(tmp_path, "another") == ()
@@ -102,7 +104,7 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_on_a_quiet_one(tm
     both, network = host(tmp_path, slow=SluggishBackend(), counted=backend), doubler(tmp_path)
     loads = []
     for load in (9.0, 8.0, 4.0, 0.2, 9.0):  # per core
-        monkeypatch.setattr(placement.os, "getloadavg", lambda load=load: (load * placement.os.cpu_count(), 0.0, 0.0))
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load * os.cpu_count(), 0.0, 0.0))
         place(network, both)
         loads.append(backend.loads)
     assert loads == [2, 3, 5, 7, 8]  # a trial and a use each, or a use alone
@@ -141,6 +143,38 @@ def test_nobody_is_left(tmp_path):
         place(network, host(tmp_path, one=OnnxRuntimeBackend(), two=SluggishBackend()))
 
 
+def hasty(folder: Path, **backends: Backend) -> EngineHost:
+    """Of a process that speaks: it tries nothing."""
+    return EngineHost(backends, {}, folder, measures=False)
+
+
+def test_who_speaks_takes_the_first_backend_and_moves_when_others_have_been_measured(tmp_path):
+    backends = {"slow": SluggishBackend(), "good": OnnxRuntimeBackend(), "absent": AbsentBackend()}
+    network = doubler(tmp_path)
+    placed = place(network, hasty(tmp_path, **backends))
+    assert states(placed) == {"slow": "chosen", "good": "untried", "absent": "untried"}
+    assert not placed.reconsider() and known_placements(tmp_path, "matrix") == ()
+    place(network, host(tmp_path, **backends)).close()
+    assert placed.reconsider() and not placed.reconsider()
+    assert states(placed) == {"slow": "slower", "good": "chosen", "absent": "unusable"}
+    assert placed.run({"x": np.ones(2, np.float32)})["y"].tolist() == [2, 2]
+    assert states(place(network, hasty(tmp_path, **backends))) == states(placed)
+
+
+def test_who_speaks_passes_over_what_does_not_load_and_says_why(tmp_path):
+    network = doubler(tmp_path)
+    placed = place(network, hasty(tmp_path, broken=BrokenBackend(), good=OnnxRuntimeBackend()))
+    assert states(placed) == {"broken": "failed", "good": "chosen"}
+    assert placed.records[0].reason == "driver and library versions differ"
+    with pytest.raises(RuntimeError, match="driver"):
+        place(network, hasty(tmp_path, broken=BrokenBackend()))
+    with pytest.raises(Unavailable, match="backend_missing"):
+        place(network, hasty(tmp_path, absent=AbsentBackend()))
+    network.artifacts[0].path.write_bytes(b"damaged")
+    with pytest.raises(Corrupt, match="artifact_corrupt"):  # made anew by whoever made it
+        place(network, hasty(tmp_path, good=OnnxRuntimeBackend(), slow=SluggishBackend()))
+
+
 CRASH = """
 import os, sys
 sys.path[:0] = [{drop_ins!r}]
@@ -153,13 +187,15 @@ class Crashing(OnnxRuntimeBackend):
     def load(self, artifact, options):
         os.abort()
 folder = Path({folder!r})
-placed = place(doubler(folder), EngineHost({{"crashing": Crashing(), "good": OnnxRuntimeBackend()}}, {{}}, folder))
+both = {{"crashing": Crashing(), "good": OnnxRuntimeBackend()}}
+placed = place(doubler(folder), EngineHost(both, {{}}, folder, measures={measures}))
 print([record.state for record in placed.records])
 """
 
 
-def test_a_backend_that_kills_the_process_is_left_out_at_the_third_start(tmp_path):
-    code = CRASH.format(drop_ins=DROP_INS, folder=str(tmp_path))
+@pytest.mark.parametrize(("measures", "state"), [(True, "crashed"), (False, "failed")])
+def test_a_backend_that_kills_the_process_is_left_out_at_the_third_start(tmp_path, measures, state):
+    code = CRASH.format(drop_ins=DROP_INS, folder=str(tmp_path), measures=measures)
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60) for _ in range(3)]
     assert [done.returncode == 0 for done in runs] == [False, False, True], runs[-1].stderr
-    assert runs[2].stdout.strip() == "['crashed', 'chosen']"
+    assert runs[2].stdout.strip() == f"['{state}', 'chosen']"

@@ -176,7 +176,7 @@ async def test_a_backend_that_fails_is_replaced_without_losing_the_request(tmp_p
         placed = pool.state()[0]["placement"]
         assert [(row["engine"], row["backend"], row["state"]) for row in placed] == [
             ("matrix", "brittle", "chosen"),
-            ("matrix", "sluggish", "slower"),
+            ("matrix", "sluggish", "untried"),
         ]
         ask = SpeakTask("a" * 30, VoiceAssets("v", "matrix"))
         assert np.array_equal(await spoken(pool, ask), np.full(30_000, 0.5, np.float32))
@@ -186,3 +186,23 @@ async def test_a_backend_that_fails_is_replaced_without_losing_the_request(tmp_p
         assert rows["sluggish"]["state"] == "chosen" and pool.state()[0]["restarts"] == 0
     finally:
         await pool.stop()
+
+
+async def test_backends_are_compared_once_the_worker_idles_and_the_better_one_takes_over(tmp_path):
+    """It speaks at once on the first one; a child measures meanwhile, and the next start knows."""
+    pytest.importorskip("onnx")
+    wanted = replace(spec(tmp_path, "matrix"), backends=("sluggish", "onnxruntime"), prepares=True, quiet_s=0.1)
+    for states in (["chosen", "untried"], ["slower", "chosen"]):
+        pool = WorkerPool(wanted, WorkerSettings(), 20.0)
+        pool.start()
+        try:
+            await pool.warm()
+            assert [row["state"] for row in pool.state()[0]["placement"]] == states
+            ask = SpeakTask("a", VoiceAssets("v", "matrix"))
+            assert np.array_equal(await spoken(pool, ask), np.full(1000, 0.5, np.float32))
+            async with asyncio.timeout(60):
+                while [row["state"] for row in pool.state()[0]["placement"]] != ["slower", "chosen"]:
+                    await asyncio.sleep(0.1)
+            assert np.array_equal(await spoken(pool, ask), np.full(1000, 0.5, np.float32))
+        finally:
+            await pool.stop()

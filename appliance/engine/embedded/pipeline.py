@@ -139,9 +139,17 @@ class EmbeddedEngine(Engine):
             return next(pieces, None)
 
     def placement(self) -> tuple[JsonDict, ...]:
-        """Rows of front, excitation and decoder; see `appliance.engine.placement.Record`."""
+        """Rows of front, excitation and decoder; see `appliance.engine.placement_records.Record`."""
         loaded = self._loaded
         return () if loaded is None else tuple(asdict(row) for network in loaded.networks for row in network.records)
+
+    def reconsider(self) -> None:
+        """See `Engine.reconsider`; a network that moved is warmed up, too."""
+        with self._turn:
+            loaded = self._loaded
+            moved = [network.reconsider() for network in loaded.networks] if loaded else []
+            if loaded is not None and any(moved):
+                _warm_up(loaded)
 
     def can_adapt(self) -> Probe:
         """Whether PyTorch and the weights are here."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from appliance.contracts import Session
 from appliance.engine.embedded import assets, graphs
 from appliance.engine.embedded.phrases import encode_phrase
-from appliance.engine.placement import Arrays, Network
+from appliance.engine.placement_records import Arrays, Network
 
 PHRASES = ("mano litomu", "nexa tomali sanmo")  # two lengths: some runtimes compile anew for each
 VOICE = "jf_alpha"

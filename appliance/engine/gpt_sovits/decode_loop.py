@@ -24,7 +24,7 @@ from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row
 from appliance.engine.gpt_sovits.generation import MOST_TOKENS, Draws
 from appliance.engine.gpt_sovits.sampling import Noise, SamplingSettings
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemanticConfig
-from appliance.engine.placement import CHOSEN, DEMOTED, PASSED, describe
+from appliance.engine.placement_records import CHOSEN, DEMOTED, PASSED, describe
 from appliance.errors import Cancelled, Corrupt, InvalidInput, TooLarge
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from appliance.contracts import Artifact, EngineHost
 from appliance.engine.artifact_store import Prepared, Source, digest_of_source
 from appliance.engine.exporting import NetworkExport, export, relative_error
 from appliance.engine.gpt_sovits.pairing import ENGINE
-from appliance.engine.placement import Network, PlacedNetwork, place
+from appliance.engine.placement import PlacedNetwork, place
+from appliance.engine.placement_records import Network
 
 if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.graphs import Graph, Pupil

@@ -21,7 +21,8 @@ from appliance.engine.artifact_store import ArtifactStore, Circumstances, Prepar
 from appliance.engine.exporting import circumstances
 from appliance.engine.gpt_sovits.exports import PARTS, export_file, open_network, sources_of
 from appliance.engine.gpt_sovits.pairing import ENGINE
-from appliance.engine.placement import CHOSEN, PlacedNetwork, describe
+from appliance.engine.placement import PlacedNetwork
+from appliance.engine.placement_records import CHOSEN, describe
 from appliance.errors import VoicedError
 from appliance.isolation import die_with_parent, leave_network
 
@@ -146,8 +147,7 @@ def obey(order: JsonDict) -> list[Prepared]:
     from appliance.settings import PluginSettings
 
     plugins = load_plugins(PluginSettings())
-    backends = {name: plugins.backends[name]() for name in order["backends"] if name in plugins.backends}
-    host = EngineHost(backends, {}, Path(order["cache_dir"]), int(order["threads"]))
+    host = EngineHost(plugins.make_backends(order["backends"]), {}, Path(order["cache_dir"]), int(order["threads"]))
     config = Path(order["config"]) if order["config"] else None
     return export_file(order["role"], Path(order["weights"]), config, host)
 

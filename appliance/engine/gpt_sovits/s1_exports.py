@@ -31,7 +31,8 @@ from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam
 from appliance.engine.gpt_sovits.session_decoder import KINDS, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemantic, TextToSemanticConfig
-from appliance.engine.placement import DIFFERS, Network, PlacedNetwork, place
+from appliance.engine.placement import PlacedNetwork, place
+from appliance.engine.placement_records import DIFFERS, Network
 from appliance.errors import Unavailable
 
 PREFILL, STEP = "s1.prefill", "s1.step"
