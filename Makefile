@@ -1,12 +1,14 @@
 # voiced: two commands set everything up: `make demo` and `make test`.
 #
 #   ARGS=…       handed to the command:           make demo ARGS=--once
+#   AT_ONCE=…    files of tests run at once (2):  make test AT_ONCE=4
 #   PYTHON=…     the interpreter of the venv:     make test PYTHON=python3.12
 #   PIP_ARGS=…   handed to every `pip install`:   make demo PIP_ARGS="--no-index --find-links wheels"
 
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
+AT_ONCE ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # a marker per set of extras: installed again only when pyproject.toml is newer than it
@@ -30,7 +32,7 @@ run: $(READY)appliance
 	@exec $(BIN)/voiced run --state-dir state $(ARGS)
 
 test: $(READY)test
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 lint: $(READY)lint
 	$(BIN)/ruff check .
