@@ -71,6 +71,8 @@ class Bench:
         done = self.fast.speak_together(workload, users)
         spent_s = time.perf_counter() - began
         row = {"name": f"{name} x{users}", "model": self.version, "users": users, **summary(done, done)}
+        row["slowest_first_sound_ms"] = round(max(one.first_sound_ms for one in done), 1)
+        row["longest_gaps_ms"] = round(max(one.gaps_ms for one in done), 1)
         return row | {"throughput": round(sum(one.audio_s for one in done) / spent_s, 3)}
 
 

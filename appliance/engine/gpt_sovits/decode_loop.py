@@ -1,9 +1,9 @@
 """The loop that decodes all answers of one s1 together: they join and leave between steps.
 
-One thread computes, as long as there are answers. An answer is worked on as far as somebody waits for it
-(`Answer.wait`), and pauses while its sound is made. Whoever is new reads its prompt before the others go on: its
-listener hears nothing yet. An answer gets the tokens that it gets alone: its randomness is its own, and a row of
-logits does not depend on its neighbours.
+It has no thread of its own: who waits for tokens (`Answer.wait`) takes a turn (`turns`) and makes one step, for all
+answers that may go on. One that nobody waits for, because its sound is being made, is taken along as far as its next
+part goes, and no further. An answer gets the tokens that it gets alone: its randomness is its own, and a row of logits
+does not depend on its neighbours.
 
 A decoder that fails is not used again. The next one reads prompt and tokens so far, and every answer goes on where it
 was.
@@ -24,11 +24,12 @@ from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row
 from appliance.engine.gpt_sovits.generation import MOST_TOKENS, Draws
 from appliance.engine.gpt_sovits.sampling import Noise, SamplingSettings
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemanticConfig
+from appliance.engine.gpt_sovits.turns import PREFILL, STEP, Listener, Turns, Work
 from appliance.engine.placement_records import CHOSEN, DEMOTED, PASSED, describe
 from appliance.errors import Cancelled, Corrupt, InvalidInput, TooLarge
 
 log = logging.getLogger(__name__)
-CANCEL_S = 0.1  # in which a cancelled answer is noticed
+CANCEL_S = 0.1  # in which it is noticed that somebody who waits for a place was cancelled
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Question:
 class Answer:
     """The tokens of one piece, as far as somebody has waited for them."""
 
-    def __init__(self, loop: DecodeLoop, question: Question, cancelled: threading.Event) -> None:
+    def __init__(self, loop: DecodeLoop, question: Question, listener: Listener) -> None:
         self._loop = loop
         self.question = question
-        self.cancelled = cancelled
+        self.listener = listener
         self.draws = Draws(question.prompt.tokens, question.noise, question.sampling, loop.config)
         self.place: Place | None = None
-        self.wanted = 0
+        self.welcome = 0  # tokens up to which it goes along with others
         self.is_over = False
         self.error: Exception | None = None
 
@@ -58,16 +59,17 @@ class Answer:
     def tokens(self) -> list[int]:
         return self.draws.tokens
 
-    @property
-    def is_waited_for(self) -> bool:
-        return not self.is_over and len(self.tokens) < self.wanted
+    def has(self, count: int) -> bool:
+        """Whether there are as many tokens, or there will not be more."""
+        return self.is_over or len(self.tokens) >= count
 
-    def wait(self, count: int) -> bool:
+    def wait(self, count: int, welcome: int = 0) -> bool:
         """Until there are `count` tokens (True), or it is known that there will be fewer (False).
 
-        Raises Cancelled("speech_cancelled"), and what every decoder raised.
+        Up to `welcome` tokens may be made later on, when others are. Raises Cancelled("speech_cancelled"), and what
+        every decoder raised.
         """
-        return self._loop.wait(self, count)
+        return self._loop.wait(self, count, welcome)
 
     def close(self) -> None:
         """Nobody wants the rest; idempotent."""
@@ -83,17 +85,21 @@ class DecodeLoop:
         config: TextToSemanticConfig,
         facts: Mapping[str, JsonDict] | None = None,
         refused: tuple[JsonDict, ...] = (),
+        turns: Turns | None = None,
     ) -> None:
-        """`facts` are what `rows` says of each decoder beside its state, `refused` rows of what is none."""
+        """`facts` are what `rows` says of each decoder beside its state, `refused` rows of what is none; `turns` are
+        those of the engine.
+        """
         self.config = config
         self._facts, self._refused = facts or {}, refused
         self.is_exported = len(decoders) > 1  # whether there is more than the network itself
         self.failures: dict[str, str] = {}  # name of a decoder that failed -> why
         self._decoders = dict(decoders)
         self._decoder: Decoder | None = None
-        self._answers: list[Answer] = []  # those with a thread behind them
+        self._turns = turns or Turns()
+        self._answers: list[Answer] = []  # until their places are free again
         self._changed = threading.Condition()
-        self._has_thread = False
+        self._using = threading.Lock()  # the decoder
 
     @property
     def chosen(self) -> str:
@@ -123,70 +129,65 @@ class DecodeLoop:
             found.append(row)
         return (*found, *self._refused)
 
-    def ask(self, question: Question, cancelled: threading.Event) -> Answer:
+    def ask(self, question: Question, listener: Listener) -> Answer:
         """Begin an answer; nothing is computed until somebody waits for it. Close it in the end."""
-        answer = Answer(self, question, cancelled)
+        answer = Answer(self, question, listener)
         with self._changed:
             self._answers.append(answer)
-            if not self._has_thread:
-                threading.Thread(target=self._run, name="decode", daemon=True).start()
-                self._has_thread = True
         return answer
 
-    def wait(self, answer: Answer, count: int) -> bool:
+    def wait(self, answer: Answer, count: int, welcome: int) -> bool:
         """See `Answer.wait`."""
-        with self._changed:
-            answer.wanted = max(answer.wanted, count)
-            self._changed.notify_all()
-            while answer.is_waited_for and not answer.cancelled.is_set():
-                self._changed.wait(CANCEL_S)
-            if answer.error is not None:
-                raise answer.error
-            if answer.cancelled.is_set():
+        answer.welcome = max(count, welcome)
+        while not answer.has(count):
+            if answer.listener.cancelled.is_set():
                 raise Cancelled("speech_cancelled")
-            return len(answer.tokens) >= count
+            if answer.place is None and not self._has_room():
+                with self._changed:
+                    self._changed.wait(CANCEL_S)
+                continue
+            with self._turns.turn(answer.listener, self._next_work(answer), lambda: answer.has(count)) as is_mine:
+                if is_mine:
+                    self._advance(answer)
+        if answer.error is not None:
+            raise answer.error
+        return len(answer.tokens) >= count
 
     def leave(self, answer: Answer) -> None:
         """See `Answer.close`."""
+        answer.is_over = True
+        self._let_go()
+
+    def _has_room(self) -> bool:
         with self._changed:
-            answer.is_over = True
-            self._changed.notify_all()
+            return self._decoder is None or sum(one.place is not None for one in self._answers) < self._decoder.places
 
-    # ---------------------------------------------------------------- the thread
+    def _next_work(self, answer: Answer) -> Work:
+        if answer.place is not None:
+            return Work(STEP, network=id(self))
+        return Work(PREFILL, answer.question.prompt.rows + len(answer.tokens), id(self))
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: any(one.is_over or one.is_waited_for for one in self._answers))
-                over = [answer for answer in self._answers if answer.is_over]
-                busy = [answer for answer in self._answers if answer.is_waited_for]
+    # ---------------------------------------------------------------- in a turn
+
+    def _advance(self, answer: Answer) -> None:
+        """Begin an answer, or make one step of it and of all that may go along."""
+        with self._using:
             try:
-                if over:
-                    self._let_go(over)
-                    if self._is_done():
-                        return
-                if busy:
-                    self._advance(busy)
+                decoder = self.open()
+                if answer.place is not None:
+                    self._step(decoder, answer)
+                elif self._has_room():  # still
+                    self._begin(decoder, answer)
             except Exception as error:  # noqa: BLE001 - a runtime raises what it likes
                 self._take_over(error)
+        self._let_go()
 
-    def _is_done(self) -> bool:
-        """Whether nobody is left, so that the thread ends."""
+    def _step(self, decoder: Decoder, first: Answer) -> None:
         with self._changed:
-            self._has_thread = bool(self._answers)
-            return not self._has_thread
-
-    def _advance(self, busy: Sequence[Answer]) -> None:
-        """Begin one new answer, or make one step of all the others."""
-        decoder = self.open()
-        new = [answer for answer in busy if answer.place is None]
-        if new and sum(answer.place is not None for answer in self._answers) < decoder.places:
-            self._begin(decoder, new[0])
-            return
-        going = [(answer, answer.place) for answer in busy if answer.place is not None]
-        if going:
-            logits = decoder.step([Row(place, *answer.draws.last()) for answer, place in going])
-            self._draw([answer for answer, _ in going], logits)
+            along = [one for one in self._answers if decoder.gains_by_company and not one.has(one.welcome)]
+        going = [(one, one.place) for one in dict.fromkeys((first, *along)) if one.place is not None]
+        logits = decoder.step([Row(place, *one.draws.last()) for one, place in going])
+        self._draw([one for one, _ in going], logits)
 
     def _begin(self, decoder: Decoder, answer: Answer) -> None:
         prompt, made = answer.question.prompt, answer.tokens
@@ -204,28 +205,33 @@ class DecodeLoop:
         if not torch.isfinite(logits).all():
             raise Corrupt("voice_files_corrupt", file="s1", reason="its logits are not finite")
         with torch.inference_mode():
-            over = [
-                not answer.draws.draw(row) or len(answer.tokens) >= answer.question.most
-                for answer, row in zip(answers, logits, strict=True)
-            ]
-        with self._changed:
-            for answer, is_over in zip(answers, over, strict=True):
-                answer.is_over = answer.is_over or is_over
-            self._changed.notify_all()
+            for answer, row in zip(answers, logits, strict=True):
+                has_more = answer.draws.draw(row) and len(answer.tokens) < answer.question.most
+                answer.is_over = answer.is_over or not has_more
 
-    def _let_go(self, over: Sequence[Answer]) -> None:
+    def _let_go(self) -> None:
+        """Free the places of answers that are over; where the decoder is being used, its user does it afterwards."""
+        while (over := self._over()) and self._using.acquire(blocking=False):
+            try:
+                for answer in over:
+                    if answer.place is not None and self._decoder is not None:
+                        self._decoder.end(answer.place)
+                    answer.place = None
+            except Exception as error:  # noqa: BLE001 - as in `_advance`
+                self._take_over(error)
+            finally:
+                with self._changed:
+                    self._answers = [one for one in self._answers if one not in over]
+                    self._changed.notify_all()
+                self._using.release()
+
+    def _over(self) -> list[Answer]:
         with self._changed:
-            self._answers = [answer for answer in self._answers if answer not in over]
-        for answer in over:
-            if answer.place is not None and self._decoder is not None:
-                self._decoder.end(answer.place)
-            answer.place = None
+            return [one for one in self._answers if one.is_over]
 
     def _fail(self, answers: Sequence[Answer], error: Exception) -> None:
-        with self._changed:
-            for answer in answers:
-                answer.error, answer.is_over = error, True
-            self._changed.notify_all()
+        for answer in answers:
+            answer.error, answer.is_over = error, True
 
     def _take_over(self, error: Exception) -> None:
         """The next decoder goes on from here; without one all answers end with `error`, and the last is opened anew."""

@@ -2,7 +2,7 @@
 
 A decoder reads a prompt once (`begin`) and then gives one more row of logits per call for any of the answers under way
 (`step`). What it keeps of an answer, keys and values of its rows, belongs to that answer's `Place` alone. Not safe
-across threads: `decode_loop.DecodeLoop` is the one caller.
+across threads: `decode_loop.DecodeLoop` is the one caller, and never twice at once.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Decoder(ABC):
 
     name: str  # for people: what computes, in which precision
     places: int  # answers that may be under way at once
+    gains_by_company = True  # whether a step of several answers takes less than one of each
 
     @abstractmethod
     def begin(self, prompt: TextPrompt, more: int) -> tuple[Tensor, Place]:
@@ -65,6 +66,7 @@ class TorchDecoder(Decoder):
 
     name = "torch float"
     places = 16
+    gains_by_company = False
 
     def __init__(self, network: TextToSemantic) -> None:
         self._network = network

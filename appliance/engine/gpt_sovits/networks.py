@@ -24,6 +24,7 @@ from appliance.engine.gpt_sovits.s1_exports import S1Decoders, module_backends
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.streaming import Sound
 from appliance.engine.gpt_sovits.t2s import TextToSemantic, TextToSemanticConfig
+from appliance.engine.gpt_sovits.turns import Turns
 from appliance.engine.gpt_sovits.wordpiece import WordPiece
 from appliance.errors import Corrupt, Unavailable
 
@@ -45,6 +46,7 @@ class Networks:
 
     def __init__(self, preparation: Preparation | None = None) -> None:
         self._preparation = preparation  # None: the networks themselves compute everything
+        self.turns = Turns(is_apart=preparation is not None and bool(module_backends(preparation.host)))
         self._shelf: OrderedDict[tuple[str, Path], Any] = OrderedDict()
         self._turn = threading.Lock()
 
@@ -67,7 +69,7 @@ class Networks:
         if held is not None and found is None:
             return held
         host = self._preparation.host if self._preparation else EngineHost({}, {}, path.parent)
-        loop = S1Decoders(host, self.s1_config(voice), lambda: self.s1(voice), found or {}).loop()
+        loop = S1Decoders(host, self.s1_config(voice), lambda: self.s1(voice), found or {}, self.turns).loop()
         with self._turn:
             self._keep("decoder", path, loop)
         return loop

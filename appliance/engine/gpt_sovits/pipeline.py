@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.networks import Networks
     from appliance.engine.gpt_sovits.preparation import Preparation
     from appliance.engine.gpt_sovits.reading import Reader
+    from appliance.engine.gpt_sovits.turns import Listener
     from appliance.engine.gpt_sovits.voice import PreparedVoice
 
 LANGUAGES = ("zh", "en", "ja", "ko", "yue")
 SPEED_RANGE = (0.5, 2.0)
 LIBRARIES = ("torch", "safetensors")
 PREPARED_VOICES = 64  # a few hundred kilobytes each
+FRAMING = 10  # characters: what reading costs whatever the length
 
 
 @dataclass(frozen=True)
@@ -114,19 +117,22 @@ class GptSovitsEngine(Engine):
             raise InvalidInput("speed_out_of_range", speed=task.speed, lowest=SPEED_RANGE[0], highest=SPEED_RANGE[1])
         if not has_speech(task.text):
             raise InvalidInput("text_not_speakable", text=task.text[:40])
+        with loaded.networks.turns.listener(cancelled) as listener:
+            yield from self._speak(task, loaded, listener)
+
+    def _speak(self, task: SpeakTask, loaded: _Loaded, listener: Listener) -> Iterator[AudioChunk]:
         from appliance.engine.gpt_sovits import speaking
 
-        clock = speaking.Clock()
+        clock, networks = speaking.Clock(), loaded.networks
         with clock.time("prepare"):
-            reader = self._reader(task.voice, loaded)
-            voice = self._voice(task.voice, loaded.networks, reader)
+            reader = self._reader(task.voice, loaded, listener)
+            voice = self._voice(task.voice, networks, reader)
         with clock.time("frontend"):
             cut = speaking.cut_pieces(task.text, task.language, voice.settings.cut_method)
             entries = share_readings(cut, task.lexicon)
             pieces = [reader.read(piece, task.language, own) for piece, own in zip(cut, entries, strict=True)]
-        speaker = speaking.Speaker(
-            loaded.networks.decoder(task.voice), loaded.networks.sound(task.voice), voice, task.speed, cancelled, clock
-        )
+        turn = speaking.Turn(networks.turns, listener, clock)
+        speaker = speaking.Speaker(networks.decoder(task.voice), networks.sound(task.voice), voice, task.speed, turn)
         noise = speaking.RequestNoise(task.seed)
         for number, piece in enumerate(pieces, start=1):
             for samples, is_last in speaker.speak(piece, noise):
@@ -155,12 +161,18 @@ class GptSovitsEngine(Engine):
             loaded.networks.drop()
             loaded.preparation.close()
 
-    def _reader(self, voice: VoiceAssets, loaded: _Loaded) -> Reader:
+    def _reader(self, voice: VoiceAssets, loaded: _Loaded, listener: Listener) -> Reader:
         from appliance.engine.gpt_sovits.reading import Reader
+        from appliance.engine.gpt_sovits.turns import READ, Work
         from appliance.engine.gpt_sovits.voice import inventory_of
 
         networks = loaded.networks
-        return Reader(loaded.host.frontends, inventory_of(networks.s2(voice)), partial(networks.bert, voice))
+        inventory = inventory_of(networks.s2(voice))
+
+        def turn(characters: int) -> AbstractContextManager[object]:
+            return networks.turns.turn(listener, Work(READ, characters + FRAMING))
+
+        return Reader(loaded.host.frontends, inventory, partial(networks.bert, voice), turn)
 
     def _voice(self, assets: VoiceAssets, networks: Networks, reader: Reader) -> PreparedVoice:
         """The voice behind `assets.key`: prepared once, then from the cache of the last used ones.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,7 @@ class Reader:
     frontends: Mapping[str, TextFrontend]
     inventory: str  # "gpt_sovits_v1" | "gpt_sovits_v2"
     bert: Callable[[], ChineseBert]
+    turn: Callable[[int], AbstractContextManager[object]] = lambda _: nullcontext()  # of so many characters
 
     def read(self, text: str, language: str, lexicon: Sequence[Pronunciation] = ()) -> Reading:
         """Read one piece in a language of `segments.CODES`.
@@ -78,7 +80,9 @@ class Reader:
         if utterance.language != BERT_LANGUAGE or not utterance.phones:
             return torch.zeros(BERT_WIDTH, len(utterance.phones))
         word2ph = [span.end - span.start for span in utterance.words]
-        return self.bert().phone_features(utterance.normalized, word2ph)
+        bert = self.bert()
+        with self.turn(len(utterance.normalized)):
+            return bert.phone_features(utterance.normalized, word2ph)
 
 
 def close_sentence(text: str, language: str) -> str:

@@ -31,6 +31,7 @@ from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam
 from appliance.engine.gpt_sovits.session_decoder import KINDS, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemantic, TextToSemanticConfig
+from appliance.engine.gpt_sovits.turns import Turns
 from appliance.engine.placement import PlacedNetwork, place
 from appliance.engine.placement_records import DIFFERS, Network
 from appliance.errors import Unavailable
@@ -74,6 +75,7 @@ class S1Decoders:
     config: TextToSemanticConfig
     network: Callable[[], TextToSemantic]
     prepared: Mapping[str, Prepared]  # empty until it has been exported
+    turns: Turns
 
     def loop(self) -> DecodeLoop:
         """The loop over them. Nothing is opened before somebody asks for an answer."""
@@ -88,7 +90,7 @@ class S1Decoders:
             facts[name] = self._facts(artifact, backend)
         ways[TorchDecoder.name] = lambda: TorchDecoder(self.network())
         facts[TorchDecoder.name] = _row("torch", FLOAT)
-        return DecodeLoop(ways, self.config, facts, tuple(self._refused()))
+        return DecodeLoop(ways, self.config, facts, tuple(self._refused()), self.turns)
 
     def _steps(self) -> Iterable[tuple[Artifact, str]]:
         artifacts = self.prepared[STEP].artifacts if self.prepared else ()

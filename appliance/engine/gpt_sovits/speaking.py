@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from appliance.contracts import Samples
 from appliance.engine.gpt_sovits.decode_loop import Answer, DecodeLoop, Question
-from appliance.engine.gpt_sovits.generation import MOST_TOKENS, most_tokens
+from appliance.engine.gpt_sovits.generation import FEWEST_TOKENS, MOST_TOKENS, most_tokens
 from appliance.engine.gpt_sovits.reading import Reading
 from appliance.engine.gpt_sovits.sampling import seeded_noise
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE
 from appliance.engine.gpt_sovits.streaming import Piece, Sound, StreamState, decode_next
 from appliance.engine.gpt_sovits.t2s import TextPrompt
+from appliance.engine.gpt_sovits.turns import PREFILL, SOUND, STEP, Listener, Turns, Work
 from appliance.engine.gpt_sovits.voice import PreparedVoice
 from appliance.errors import Corrupt, InvalidInput
 from appliance.text.clauses import split_clauses
@@ -29,7 +30,8 @@ from appliance.text.cutting import prepare_pieces
 
 # Tokens (of 40 ms) after which a part is voiced. The first sound comes early, and each part is done before the last one
 # has been heard; with their context they have the lengths that backends are ready for (`placed.WINDOWS`).
-PARTS = (12, 12, 16, 24, 48, 96)
+PARTS = (10, 10, 16, 24, 48, 96)
+AROUND = 24  # frames: the context of a part, and what it costs whatever its length
 NOISE_BLOCK = 64  # frames
 LONGEST_PIECE = 120  # Latin letters, or half as many ideographs: about fifteen seconds
 
@@ -85,6 +87,24 @@ def _generator_seed(seed: int, which: int) -> int:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Where one request stands among the others."""
+
+    turns: Turns
+    listener: Listener
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Part:
+    """So many tokens are voiced next."""
+
+    count: int  # of the piece, up to this part
+    size: int  # tokens that are new
+    is_last: bool
+
+
+@dataclass(frozen=True)
 class Speaker:
     """A voice that speaks one request."""
 
@@ -92,8 +112,7 @@ class Speaker:
     s2: Sound
     voice: PreparedVoice
     speed: float
-    cancelled: threading.Event
-    clock: Clock
+    turn: Turn
     most: int = MOST_TOKENS
 
     def speak(self, reading: Reading, noise: RequestNoise) -> Iterator[tuple[Samples, bool]]:
@@ -101,25 +120,29 @@ class Speaker:
 
         Raises Cancelled("speech_cancelled"), Corrupt("sound_not_finite").
         """
-        answer = self.s1.ask(self._question(reading, noise), self.cancelled)
+        answer = self.s1.ask(self._question(reading, noise), self.turn.listener)
         try:
             yield from self._voice(answer, reading, noise)
         finally:
             answer.close()
 
     def _voice(self, answer: Answer, reading: Reading, noise: RequestNoise) -> Iterator[tuple[Samples, bool]]:
+        turns, listener = self.turn.turns, self.turn.listener
         hiss = torch.zeros(1, self.s2.config.inter_channels, 0)
         state: StreamState | None = None
-        for count, is_last in self._parts(answer):
-            with self.clock.time("sound"):
-                hiss = noise.grow(hiss, self.s2.frames(count, self.speed))
-                codes = torch.tensor([[answer.tokens[:count]]])
+        for part in self._parts(answer):
+            with turns.turn(listener, self._sound_work(part.size)), self.turn.clock.time("sound"):
+                hiss = noise.grow(hiss, self.s2.frames(part.count, self.speed))
+                codes = torch.tensor([[answer.tokens[: part.count]]])
                 piece = Piece(codes, reading.phones[None], self.voice.timbre, hiss, self.speed)
-                if is_last and state is None:  # in one go, with the numbers of the official network at any speed
+                if part.is_last and state is None:  # in one go, with the numbers of the official network at any speed
                     sound = self.s2.decode(*piece)
                 else:
-                    sound, state = decode_next(self.s2, piece, state, is_last)
-            yield self._finish(sound, is_last), is_last
+                    sound, state = decode_next(self.s2, piece, state, part.is_last)
+            samples = self._finish(sound, part.is_last)
+            turns.hand_over(listener, len(samples) / SAMPLE_RATE)
+            yield samples, part.is_last
+            turns.come_back(listener)
 
     def _question(self, reading: Reading, noise: RequestNoise) -> Question:
         prompt = TextPrompt(
@@ -130,19 +153,39 @@ class Speaker:
         most = min(self.most, most_tokens(len(reading.phones)))
         return Question(prompt, noise.tokens, self.voice.settings.sampling, most)
 
-    def _parts(self, answer: Answer) -> Iterator[tuple[int, bool]]:
-        """Every length that is worth voicing: (length, whether it is the last). Raises what `Answer.wait` raises."""
-        due = 0
-        with self.clock.time("prefill"):
+    def _parts(self, answer: Answer) -> Iterator[Part]:
+        """Every part that is worth voicing. Raises what `Answer.wait` raises."""
+        sizes = itertools.chain(PARTS, itertools.repeat(PARTS[-1]))
+        due = size = next(sizes)
+        done = 0
+        if not self.voice.settings.is_streaming:
+            due = size = MOST_TOKENS
+        self.turn.listener.needs = partial(self._needs, answer, due, size)
+        with self.turn.clock.time("prefill"):
             answer.wait(1)
-        for part in itertools.chain(PARTS, itertools.repeat(PARTS[-1])):
-            due = due + part if self.voice.settings.is_streaming else MOST_TOKENS
-            with self.clock.time("tokens"):
-                has_more = answer.wait(due + 1)  # one more tells that these are not the last
+        while True:
+            later = next(sizes)
+            # One more token tells that these are not the last; the first ones never are.
+            wanted = due if due < FEWEST_TOKENS else due + 1
+            self.turn.listener.needs = partial(self._needs, answer, wanted, size)
+            with self.turn.clock.time("tokens"):
+                has_more = answer.wait(wanted, welcome=due + later + 1)
             if not has_more:
-                yield len(answer.tokens), True
+                yield Part(len(answer.tokens), len(answer.tokens) - done, True)
                 return
-            yield due, False
+            yield Part(due, size, False)
+            done, size = due, later
+            due += later
+
+    def _needs(self, answer: Answer, wanted: int, size: int) -> tuple[Work, ...]:
+        """What it takes until a part of `size` tokens can be heard."""
+        missing = 0 if answer.is_over else max(0, wanted - len(answer.tokens))
+        begins = () if answer.tokens else (Work(PREFILL, answer.question.prompt.rows, id(self.s1)),)
+        return (*begins, Work(STEP, missing, id(self.s1)), self._sound_work(size))
+
+    def _sound_work(self, size: int) -> Work:
+        """Of a part of `size` tokens: a part is voiced with as much around it as one has frames of context."""
+        return Work(SOUND, self.s2.frames(size, self.speed) + AROUND, id(self.s2))
 
     def _finish(self, sound: Tensor, is_last: bool) -> Samples:
         samples = sound[0, 0].numpy()

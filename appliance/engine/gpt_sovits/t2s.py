@@ -180,6 +180,10 @@ class TextPrompt:
     bert: Tensor  # (1024, x), zeros where there is no Chinese
     tokens: Tensor  # (y,) speech tokens of the prompt; may be empty
 
+    @property
+    def rows(self) -> int:
+        return len(self.phones) + len(self.tokens)
+
 
 class TextToSemantic(nn.Module):
     """The network. `prefill` reads the prompts, `step` gives one more row of logits per call."""

@@ -16,9 +16,10 @@ import torch
 from appliance.contracts import VoiceAssets
 from appliance.engine.gpt_sovits.networks import Networks
 from appliance.engine.gpt_sovits.reading import Reading
-from appliance.engine.gpt_sovits.speaking import Clock, RequestNoise, Speaker
+from appliance.engine.gpt_sovits.speaking import Clock, RequestNoise, Speaker, Turn
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH
+from appliance.engine.gpt_sovits.turns import READ, Work
 from appliance.engine.gpt_sovits.voice import PreparedVoice, VoiceSettings
 
 PROMPT_PHONES, PROMPT_TOKENS = 40, 125  # of a reference of five seconds
@@ -58,16 +59,23 @@ class Workbench:
         """Speak as user number `user`, who has a voice of their own."""
         began, clock = time.perf_counter(), Clock()
         arrived: list[tuple[float, float]] = []
-        with torch.inference_mode(), clock.time("bert"):
-            read = self._networks.bert(self._voice).character_features(CHARACTER * workload.characters)
-        spread = torch.arange(workload.phones) * workload.characters // workload.phones
-        phones = torch.arange(workload.phones) % 300 + 10
-        reading = Reading(phones, read[spread].T)
-        speaker = self._speaker(user, is_streaming, clock, workload.tokens)
-        for samples, _ in speaker.speak(reading, RequestNoise(user)):
-            arrived.append((1000 * (time.perf_counter() - began), len(samples) / SAMPLE_RATE))
+        with self._networks.turns.listener(threading.Event()) as listener:
+            turn = Turn(self._networks.turns, listener, clock)
+            reading = self._read(workload, turn)
+            speaker = self._speaker(user, is_streaming, turn, workload.tokens)
+            for samples, _ in speaker.speak(reading, RequestNoise(user)):
+                arrived.append((1000 * (time.perf_counter() - began), len(samples) / SAMPLE_RATE))
         audio_s = sum(seconds for _, seconds in arrived)
         return Measured(arrived[0][0], arrived[-1][0], audio_s, gaps(arrived), clock.milliseconds())
+
+    def _read(self, workload: Workload, turn: Turn) -> Reading:
+        bert = self._networks.bert(self._voice)
+        work = Work(READ, workload.characters)
+        with turn.turns.turn(turn.listener, work), turn.clock.time("bert"), torch.inference_mode():
+            read = bert.character_features(CHARACTER * workload.characters)
+        spread = torch.arange(workload.phones) * workload.characters // workload.phones
+        phones = torch.arange(workload.phones) % 300 + 10
+        return Reading(phones, read[spread].T)
 
     def speak_together(self, workload: Workload, users: int) -> list[Measured]:
         """As many at once, each with their own voice, streaming."""
@@ -83,7 +91,7 @@ class Workbench:
             thread.join()
         return [one for one in done if one is not None]
 
-    def _speaker(self, user: int, is_streaming: bool, clock: Clock, tokens: int) -> Speaker:
+    def _speaker(self, user: int, is_streaming: bool, turn: Turn, tokens: int) -> Speaker:
         sound = self._networks.sound(self._voice)
         generator = torch.Generator().manual_seed(user)
         settings = VoiceSettings.read({"transcript": "–", "is_streaming": is_streaming, "interval_s": 0.0})
@@ -96,7 +104,7 @@ class Workbench:
             tokens=torch.randint(0, 1024, (PROMPT_TOKENS,), generator=generator),
         )
         loop = self._networks.decoder(self._voice)
-        return Speaker(loop, sound, voice, 1.0, threading.Event(), clock, most=tokens)
+        return Speaker(loop, sound, voice, 1.0, turn, most=tokens)
 
 
 def gaps(arrived: list[tuple[float, float]]) -> float:

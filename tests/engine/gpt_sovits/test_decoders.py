@@ -27,6 +27,7 @@ from appliance.engine.gpt_sovits.generation import generate_tokens
 from appliance.engine.gpt_sovits.sampling import SamplingSettings, seeded_noise
 from appliance.engine.gpt_sovits.session_decoder import ROWS, SessionDecoder
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
+from appliance.engine.gpt_sovits.turns import Listener, Turns
 from appliance.errors import Busy, Cancelled, TooLarge
 
 from .conftest import random_weights
@@ -77,6 +78,10 @@ def question(number: int, most: int = 40) -> Question:
     return Question(PROMPTS[number], seeded_noise(number), SAMPLING, most)
 
 
+def listener(cancelled: threading.Event | None = None) -> Listener:
+    return Listener(Turns.now(), cancelled or threading.Event())
+
+
 def forced(decoder: Decoder, one: TextPrompt, tokens: list[int]) -> Tensor:
     """Logits (t, v) along given tokens."""
     logits, place = decoder.begin(one, len(tokens))
@@ -89,7 +94,7 @@ def forced(decoder: Decoder, one: TextPrompt, tokens: list[int]) -> Tensor:
 
 def ask_all(loop: DecodeLoop, count: int = 40) -> list[list[int]]:
     """All questions at once, each in a thread of its own."""
-    answers = [loop.ask(question(number), threading.Event()) for number in range(len(PROMPTS))]
+    answers = [loop.ask(question(number), listener()) for number in range(len(PROMPTS))]
     threads = [threading.Thread(target=answer.wait, args=(count,)) for answer in answers]
     for thread in threads:
         thread.start()
@@ -135,7 +140,7 @@ def test_answers_made_together_are_those_made_alone(network, open_sessions):
         alone = []
         for number in range(len(PROMPTS)):
             loop = DecodeLoop({"one": make}, CONFIG)
-            answer = loop.ask(question(number), threading.Event())
+            answer = loop.ask(question(number), listener())
             answer.wait(40)
             alone.append(answer.tokens)
             answer.close()
@@ -150,20 +155,12 @@ def test_the_loop_over_the_network_itself_is_the_reference(network):
 def test_an_answer_pauses_where_nobody_waits_and_leaves_nothing_behind(open_sessions):
     decoder = open_sessions(8)
     loop = DecodeLoop({"one": lambda: decoder}, CONFIG)
-    answer = loop.ask(question(0), threading.Event())
+    answer = loop.ask(question(0), listener())
     assert answer.wait(7)
     assert len(answer.tokens) == 7
     answer.close()
-    wait_until_idle(loop)
+    assert not loop._answers
     assert not any(table.any() for table in decoder._reserve.arrays.values())
-
-
-def wait_until_idle(loop: DecodeLoop) -> None:
-    for _ in range(200):
-        if not loop._has_thread:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("the thread did not end")
 
 
 class FailsAt(Decoder):
@@ -206,12 +203,12 @@ def test_a_decoder_that_fails_is_followed_by_the_next_one_with_the_same_tokens(n
 def test_when_all_decoders_fail_the_request_says_so_and_the_next_one_may_succeed(network):
     inner = FailsAt(TorchDecoder(network), 3)
     loop = DecodeLoop({"breaks": lambda: inner}, CONFIG)
-    answer = loop.ask(question(0), threading.Event())
+    answer = loop.ask(question(0), listener())
     with pytest.raises(RuntimeError, match="device is lost"):
         answer.wait(40)
     answer.close()
     inner._left = 1000
-    again: Answer = loop.ask(question(0), threading.Event())
+    again: Answer = loop.ask(question(0), listener())
     assert again.wait(11)
     again.close()
 
@@ -228,8 +225,8 @@ def test_numbers_that_are_not_finite_are_never_spoken(network):
 
 def test_too_long_a_prompt_is_refused_and_the_others_go_on(open_sessions):
     loop = DecodeLoop({"one": lambda: open_sessions(8)}, CONFIG)
-    long = loop.ask(Question(prompt(1, ROWS, 5), seeded_noise(0), SAMPLING), threading.Event())
-    short = loop.ask(question(1), threading.Event())
+    long = loop.ask(Question(prompt(1, ROWS, 5), seeded_noise(0), SAMPLING), listener())
+    short = loop.ask(question(1), listener())
     with pytest.raises(TooLarge) as caught:
         long.wait(5)
     assert caught.value.code == "clause_too_long"
@@ -240,7 +237,7 @@ def test_too_long_a_prompt_is_refused_and_the_others_go_on(open_sessions):
 
 def test_more_answers_than_places_wait_for_one(open_sessions):
     loop = DecodeLoop({"one": lambda: open_sessions(8)}, CONFIG)
-    answers = [loop.ask(question(number % 4, 12), threading.Event()) for number in range(19)]
+    answers = [loop.ask(question(number % 4, 12), listener()) for number in range(19)]
 
     def work(answer: Answer) -> None:
         answer.wait(13)
@@ -257,12 +254,12 @@ def test_more_answers_than_places_wait_for_one(open_sessions):
 def test_a_cancelled_answer_ends_at_once(network):
     loop = DecodeLoop({"torch": lambda: TorchDecoder(network)}, CONFIG)
     cancelled = threading.Event()
-    answer = loop.ask(question(0, 1000), cancelled)
+    answer = loop.ask(question(0, 1000), listener(cancelled))
     cancelled.set()
     with pytest.raises(Cancelled):
         answer.wait(1000)
     answer.close()
-    wait_until_idle(loop)
+    assert not loop._answers
 
 
 def test_the_memory_of_the_caller_is_used_in_place(network, tmp_path: Path):
@@ -319,7 +316,7 @@ def test_answers_on_a_device_do_not_depend_on_their_neighbours(
     loop = DecodeLoop({"device": lambda: on_device}, network.config)
     together = ask_all(loop)
     for number in range(len(PROMPTS)):
-        answer = loop.ask(question(number), threading.Event())
+        answer = loop.ask(question(number), listener())
         answer.wait(40)
         assert answer.tokens == together[number]
         answer.close()
