@@ -128,7 +128,17 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
                 settings.publishing.folders,
             )
         )
-        announcer, schedules = await _announce(stack, settings, synthesis, db, blobs)
+        announcer, schedules = await _announce(
+            stack,
+            db,
+            Announcer(
+                synthesis,
+                db,
+                blobs,
+                settings.loudspeaker,
+                Surroundings(music_dir=state.root / "music", peers=office.peers, witness=audit.record),
+            ),
+        )
         await stack.enter_async_context(
             ConsentWatch(db, consents, (synthesis.withdraw, announcer.withdraw, jobs.withdraw))
         )
@@ -188,12 +198,9 @@ async def _open_doors(stack: AsyncExitStack, services: Services) -> str:
     return url
 
 
-async def _announce(
-    stack: AsyncExitStack, settings: Settings, synthesis: Synthesis, db: Database, blobs: BlobStore
-) -> tuple[Announcer, Scheduler]:
+async def _announce(stack: AsyncExitStack, db: Database, announcer: Announcer) -> tuple[Announcer, Scheduler]:
     """Open the loudspeakers, then look at the clock."""
-    around = Surroundings(music_dir=settings.state_dir / "music")
-    announcer = await stack.enter_async_context(Announcer(synthesis, db, blobs, settings.loudspeaker, around))
+    await stack.enter_async_context(announcer)
     return announcer, await stack.enter_async_context(Scheduler(db, announcer))
 
 

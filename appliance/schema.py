@@ -402,6 +402,17 @@ CREATE TRIGGER jobs_end_once BEFORE UPDATE OF state ON jobs
 WHEN old.state IN ('done', 'failed', 'cancelled') AND new.state <> old.state
 BEGIN SELECT RAISE(ABORT, 'a finished job stays finished'); END"""
 
+_PEER_ZONES = (
+    "ALTER TABLE deliveries ADD COLUMN handed TEXT NOT NULL DEFAULT ''",  # what the box of a zone elsewhere has of it
+    "ALTER TABLE peers ADD COLUMN zones TEXT NOT NULL DEFAULT '[]'",  # where it may announce; ["*"]: everywhere
+    "ALTER TABLE peers ADD COLUMN most_priority TEXT NOT NULL DEFAULT 'normal'",
+    """CREATE TABLE peer_lanes (
+        tenant TEXT NOT NULL, peer TEXT NOT NULL, lane TEXT NOT NULL,
+        received INTEGER NOT NULL,  -- number of the last message
+        PRIMARY KEY (tenant, peer, lane), FOREIGN KEY (tenant, peer) REFERENCES peers (tenant, uuid) ON DELETE CASCADE
+    ) STRICT""",
+)
+
 _INDEXES = (
     "CREATE INDEX recordings_by_time ON recordings (tenant, created_at, id)",
     "CREATE INDEX recordings_by_digest ON recordings (sha256)",
@@ -480,4 +491,5 @@ MIGRATIONS: tuple[Migration, ...] = (
             " WHERE said.tenant = spoken.tenant AND said.rendition = spoken.rendition), '')",
         ),
     ),
+    Migration(18, "peer zones", _run(*_PEER_ZONES)),
 )

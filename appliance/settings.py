@@ -178,7 +178,7 @@ Times = Annotated[str, Field(pattern=TIMES)]
 
 
 class ZoneSettings(Slice):
-    """One named output of the box."""
+    """One named output of the box, or (with `peer` and `zone`) the zone of a paired box."""
 
     devices: tuple[str, ...] = Field(("",), min_length=1)  # in order of preference; "": the default of the system
     channels: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()  # of the device, from 1; empty: all
@@ -186,6 +186,21 @@ class ZoneSettings(Slice):
     delay_ms: float = Field(0.0, ge=0, le=2_000)
     quiet_hours: tuple[Times, ...] = ()  # only emergencies are heard then
     volume_by_time: dict[Times, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    peer: str = Field("", max_length=200)  # id or name of a paired box; empty: an output of this one
+    zone: str = Field("", max_length=63)  # the zone of that box
+
+    @model_validator(mode="after")
+    def _is_here_or_there(self) -> ZoneSettings:
+        if bool(self.peer) != bool(self.zone):
+            raise ValueError("peer and zone go together")
+        if self.peer and self.model_fields_set & {"devices", "channels", "delay_ms"}:
+            raise ValueError("devices, channels and delay_ms of another box's zone are that box's own")
+        return self
+
+    @property
+    def own_volume(self) -> float:
+        """`volume`; another box's zone has one of its own, so nothing is taken from it unless somebody says so."""
+        return 1.0 if self.peer and "volume" not in self.model_fields_set else self.volume
 
 
 class LoudspeakerSettings(Slice):

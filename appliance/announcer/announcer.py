@@ -15,25 +15,31 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from appliance.announcer.guests import GuestDesk
 from appliance.announcer.hours import Clock, find_time_zone
 from appliance.announcer.ledger import Ledger
 from appliance.announcer.loudspeaker import Loudspeaker, Outlet
 from appliance.announcer.music import MusicDesk, MusicShelf, ZoneMusic
+from appliance.announcer.peer_outlet import PeerOutlet, PeerPatience
 from appliance.announcer.player_link import Supervision
 from appliance.announcer.queue import AnnouncementQueue, Turn
 from appliance.announcer.records import (
     MAX_REPEATS,
+    OVER,
     PRIORITIES,
     Announcement,
+    Handed,
     Interrupted,
     NewAnnouncement,
     State,
 )
+from appliance.announcer.remote_zone import RemoteRooms, RemoteZone, Witness
 from appliance.announcer.rendering import AHEAD, RenderAhead, RenderingRooms, SpeechMaker, speech_request
 from appliance.announcer.zone import Desk, Zone
-from appliance.contracts import JsonDict
+from appliance.contracts import JsonDict, PeerLinks
 from appliance.database import Database, utc_now
 from appliance.errors import InvalidInput, NotFound, Unavailable, VoicedError
+from appliance.events import Event
 from appliance.paging import Page
 from appliance.settings import LoudspeakerSettings, ZoneSettings
 from appliance.text.cleaning import clean_text
@@ -50,13 +56,20 @@ LOOK_AT_CLOCK_S = 20.0  # quiet hours and volumes begin at most this much late
 OutletMaker = Callable[[ZoneSettings, Callable[[], None]], Outlet]
 
 
+async def _nobody(_event: Event) -> None:
+    """No audit log is kept."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What is around the announcer: patience, the time, and where its sound goes."""
 
     supervision: Supervision = field(default_factory=Supervision)
     clock: Clock = field(default_factory=Clock)
-    make_outlet: OutletMaker | None = None  # None: a loudspeaker of this box for every zone
+    make_outlet: OutletMaker | None = None  # None: a loudspeaker of this box for every zone that is not elsewhere
+    peers: PeerLinks | None = None  # the boxes whose zones may be ours
+    peer_patience: PeerPatience = field(default_factory=PeerPatience)
+    witness: Witness = _nobody  # writes to the audit log
     music_dir: Path = Path("music")  # where playlists are, unless the settings say otherwise
 
 
@@ -87,12 +100,19 @@ class Announcer:
         make_outlet = surroundings.make_outlet or (
             lambda zone, on_change: Loudspeaker(settings, on_change, surroundings.supervision, zone)
         )
-        self.zones = {
-            name: Zone(name, zone, make_outlet(zone, self._note_outlet), desk)
-            for name, zone in settings.named_zones.items()
-        }
+        remote = RemoteRooms(desk, blobs, self._age_left_s, surroundings.witness)
+
+        def make_zone(name: str, zone: ZoneSettings) -> Zone | RemoteZone:
+            if not zone.peer:
+                return Zone(name, zone, make_outlet(zone, self._note_outlet), desk)
+            outlet = PeerOutlet(zone, surroundings.peers, self._note_outlet, surroundings.peer_patience)
+            return RemoteZone(name, zone, outlet, remote)
+
+        self.zones = {name: make_zone(name, zone) for name, zone in settings.named_zones.items()}
+        self.guests = GuestDesk(self, blobs, surroundings.witness)
         shelf = MusicShelf(settings.music_dir or surroundings.music_dir)
-        self.music = MusicDesk(db, shelf, {name: self._music_of(zone, shelf) for name, zone in self.zones.items()})
+        here = {name: zone for name, zone in self.zones.items() if isinstance(zone, Zone)}
+        self.music = MusicDesk(db, shelf, {name: self._music_of(zone, shelf) for name, zone in here.items()})
         self._conductor: asyncio.Task[None] | None = None
         self._deadlines: dict[str, tuple[float, str]] = {}  # id -> (loop time, tenant); wall clocks jump, waiting not
 
@@ -131,7 +151,7 @@ class Announcer:
         """The output of the first zone."""
         return next(iter(self.zones.values())).outlet
 
-    def zone(self, name: str) -> Zone:
+    def zone(self, name: str) -> Zone | RemoteZone:
         """Raises NotFound("zone_not_found") with the names there are."""
         try:
             return self.zones[name]
@@ -142,10 +162,10 @@ class Announcer:
         """Put a message into the queue and return at once; it is on disk by then.
 
         `new.audio` plays a sound file of the blob store instead of speaking. A message with the key of one that is not
-        over, or with an `announcement_id` that there is, is that one. Raises Unavailable("loudspeaker_disabled"),
-        NotFound (zone_not_found, blob_not_found), InvalidInput (volume_out_of_range, priority_unknown,
-        max_age_out_of_range, repeats_out_of_range), Busy("announcements_full"), and what `Synthesis.open` refuses:
-        empty text, unknown voice or language, missing consent.
+        over, or with an `announcement_id` that there is, is that one. Raises Unavailable (loudspeaker_disabled,
+        zone_peer_unknown), NotFound (zone_not_found, blob_not_found), InvalidInput (volume_out_of_range,
+        priority_unknown, max_age_out_of_range, repeats_out_of_range), Busy("announcements_full"), and what
+        `Synthesis.open` refuses: empty text, unknown voice or language, missing consent.
         """
         if not self._settings.enabled:
             raise Unavailable("loudspeaker_disabled")
@@ -166,7 +186,9 @@ class Announcer:
         _require_sane(new)
         zones = tuple(dict.fromkeys(new.zones)) or (next(iter(self.zones)),)
         for name in zones:
-            self.zone(name)
+            zone = self.zone(name)
+            if isinstance(zone, RemoteZone):
+                await zone.outlet.require(tenant)
         if new.audio:
             await asyncio.to_thread(self._blobs.path, new.audio)
         if new.voice or not new.audio:
@@ -224,11 +246,15 @@ class Announcer:
     # ------------------------------------------------------------ conducting
 
     async def _conduct(self) -> None:
-        for row in await self._ledger.insist(self._queue.recover):
+        elsewhere = {name: zone for name, zone in self.zones.items() if isinstance(zone, RemoteZone)}
+        for row in await self._ledger.insist(lambda: self._queue.recover(tuple(elsewhere))):
             log.warning("announcement %s was interrupted: now %s", row.id, row.state)
         for row in await self._ledger.insist(self._queue.unfinished):
             remaining_s = _remaining_s(row)
             self._deadlines.setdefault(row.id, (asyncio.get_running_loop().time() + remaining_s, row.tenant))
+            for delivery in row.zones:
+                if delivery.handed is not Handed.NO and delivery.state not in OVER:
+                    elsewhere[delivery.zone].resume(row)
         while True:
             self._wake.clear()
             try:
@@ -274,8 +300,8 @@ class Announcer:
     def _why_unsaid(self, row: Announcement, zone: str, local: datetime) -> str:
         if zone not in self.zones:
             return "zone_gone"
-        if self.zones[zone].outlet.state.state in ("absent", "error"):
-            return "no_device"
+        if reason := self.zones[zone].why_unsaid():
+            return reason
         if row.rank < self.zones[zone].least_rank(local):
             return "quiet_hours"
         return row.reason or row.delivery(zone).reason or "too_old"
@@ -310,6 +336,11 @@ class Announcer:
         await asyncio.gather(*(zone.stop(row.id, code) for zone in self.zones.values()))
         self._wake.set()
 
+    def _age_left_s(self, row: Announcement) -> float:
+        """How long a message may still wait."""
+        deadline, _ = self._deadlines.get(row.id, (None, ""))
+        return _remaining_s(row) if deadline is None else deadline - asyncio.get_running_loop().time()
+
     def _music_of(self, zone: Zone, shelf: MusicShelf) -> ZoneMusic:
         return ZoneMusic(zone.outlet, shelf, lambda: not zone.is_quiet(self._local_time()))
 
@@ -319,17 +350,22 @@ class Announcer:
         """Play a playlist in a zone until it is stopped, also after a restart.
 
         Raises Unavailable("loudspeaker_disabled"), NotFound (zone_not_found, playlist_not_found), InvalidInput
-        (volume_out_of_range, playlist_empty).
+        (volume_out_of_range, playlist_empty, music_zone_elsewhere).
         """
         if not self._settings.enabled:
             raise Unavailable("loudspeaker_disabled")
         _require_volume(volume)
-        return await self.music.play(tenant, self.zone(zone).name, playlist, volume, is_shuffled=is_shuffled)
+        return await self.music.play(tenant, self._zone_with_music(zone), playlist, volume, is_shuffled=is_shuffled)
 
     async def stop_music(self, zone: str = "") -> int:
         """No music in a zone, or in any; in how many there was some. Raises NotFound("zone_not_found")."""
-        zones = [self.zone(zone).name] if zone else list(self.zones)
+        zones = [self._zone_with_music(zone)] if zone else list(self.music.zones)
         return sum([await self.music.stop(name) for name in zones])
+
+    def _zone_with_music(self, name: str) -> str:
+        if isinstance(self.zone(name), RemoteZone):
+            raise InvalidInput("music_zone_elsewhere", zone=name)
+        return name
 
     def _note_outlet(self) -> None:
         self._ledger.tell(None)

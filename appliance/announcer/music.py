@@ -161,18 +161,18 @@ class MusicDesk:
     def __init__(self, db: Database, shelf: MusicShelf, zones: dict[str, ZoneMusic]) -> None:
         self._db = db
         self.shelf = shelf
-        self._zones = zones
+        self.zones = zones
 
     async def start(self) -> None:
         """Go on with what played when the box was switched off."""
         rows = await self._db.read(lambda db: db.execute("SELECT * FROM music").fetchall())
         for programme in map(_programme, rows):
-            if programme.zone in self._zones:
-                await self._zones[programme.zone].play(programme)
+            if programme.zone in self.zones:
+                await self.zones[programme.zone].play(programme)
 
     async def close(self) -> None:
         """Silence, until the next start."""
-        await asyncio.gather(*(zone.stop() for zone in self._zones.values()))
+        await asyncio.gather(*(zone.stop() for zone in self.zones.values()))
 
     async def play(self, tenant: str, zone: str, playlist: str, volume: float, *, is_shuffled: bool) -> JsonDict:
         """Play a playlist in a zone until it is stopped. Raises NotFound, InvalidInput (playlist_empty)."""
@@ -185,19 +185,19 @@ class MusicDesk:
             insert_row(db, "music", {**asdict(programme), "is_shuffled": int(is_shuffled)})
 
         await self._db.write(keep, durable=True)
-        await self._zones[zone].play(programme)
-        return {"id": zone, **(self._zones[zone].as_json() or {})}
+        await self.zones[zone].play(programme)
+        return {"id": zone, **(self.zones[zone].as_json() or {})}
 
     async def stop(self, zone: str) -> bool:
         """No music in a zone; False when there was none."""
         await self._db.write(lambda db: db.execute("DELETE FROM music WHERE zone = ?", (zone,)) and None, durable=True)
-        is_playing = self._zones[zone].programme is not None
-        await self._zones[zone].stop()
+        is_playing = self.zones[zone].programme is not None
+        await self.zones[zone].stop()
         return is_playing
 
     def as_json(self) -> list[JsonDict]:
         """The zones in which music plays."""
-        playing = ((name, zone.as_json()) for name, zone in self._zones.items())
+        playing = ((name, zone.as_json()) for name, zone in self.zones.items())
         return [{"id": name, **document} for name, document in playing if document is not None]
 
 

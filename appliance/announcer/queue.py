@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.announcer.records import PRIORITIES, Announcement, Delivery, NewAnnouncement, State, summary_of
+from appliance.announcer.records import (
+    PRIORITIES,
+    Announcement,
+    Delivery,
+    Handed,
+    NewAnnouncement,
+    State,
+    summary_of,
+)
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Busy, InvalidInput, NotFound
 from appliance.paging import MAX_LIMIT, Page
@@ -109,18 +117,22 @@ class AnnouncementQueue:
             lambda connection: tuple(_record(connection, row) for row in connection.execute(query, (tenant or "",)))
         )
 
-    async def recover(self) -> tuple[Announcement, ...]:
+    async def recover(self, elsewhere: Collection[str] = ()) -> tuple[Announcement, ...]:
         """Take over what a previous process left behind, once, before anything else.
 
         A message that was playing is said again from its start, at most once, and carries `repeated`; the second
-        interruption fails it. Returns every message that was changed.
+        interruption fails it. What was handed to the box of a zone that is `elsewhere` goes on there meanwhile.
+        Returns every message that was changed.
         """
+        marks = ", ".join("?" * len(elsewhere))
 
         def repair(connection: sqlite3.Connection) -> tuple[Announcement, ...]:
+            gone = f"UPDATE deliveries SET handed = '' WHERE handed <> '' AND zone NOT IN ({marks})"  # noqa: S608
+            connection.execute(gone, tuple(elsewhere))
             half_way = "SELECT tenant, id FROM announcements WHERE state IN ('playing', 'rendering')"
             keys = [tuple(row) for row in connection.execute(half_way).fetchall()]
             connection.execute("UPDATE announcements SET state = 'queued' WHERE state = 'rendering'")
-            _interrupt(connection, "interrupted", "state = 'playing'", ())
+            _interrupt(connection, "interrupted", "state = 'playing' AND handed = ''", ())
             return tuple(_summarise(connection, *key) for key in keys)
 
         return await self._db.write(repair, durable=True)
@@ -205,14 +217,14 @@ class AnnouncementQueue:
         await self._deliver(row, zone, ("queued", "playing"), **ends)
 
     async def settle_waiting(self, row: Announcement, reasons: Mapping[str, str], state: State) -> bool:
-        """Let a message go in the zones of `reasons` where it still waits; False when it waits in none."""
+        """Let a message go in the zones of `reasons` where it still waits here; False when it waits in none."""
 
         def change(connection: sqlite3.Connection) -> bool:
             changed = 0
             for zone, reason in reasons.items():
                 changed += connection.execute(
                     "UPDATE deliveries SET state = ?, reason = ?, finished_at = ?"
-                    " WHERE tenant = ? AND announcement = ? AND zone = ? AND state = 'queued'",
+                    " WHERE tenant = ? AND announcement = ? AND zone = ? AND state = 'queued' AND handed = ''",
                     (str(state), reason, utc_now(), row.tenant, row.id, zone),
                 ).rowcount
             if changed:
@@ -221,8 +233,36 @@ class AnnouncementQueue:
 
         return await self._db.write(change, durable=True)
 
+    # ------------------------------------------------------------ zones of other boxes
+
+    async def hand(self, row: Announcement, zone: str, handed: Handed) -> bool:
+        """How far it is on its way, on disk before the next step; False when it is over here."""
+        changed = await self._deliver(row, zone, ("queued", "playing"), handed=str(handed))
+        return changed is not None
+
+    async def mirror(self, row: Announcement, delivery: Delivery) -> None:
+        """What the other box tells of it; what is over stays as it is."""
+        changes: dict[str, object] = {
+            "state": str(delivery.state),
+            "reason": delivery.reason,
+            "repeated": delivery.repeated,
+            "preempted": delivery.preempted,
+            "position_s": delivery.position_s,
+            "started_at": delivery.started_at,
+            "finished_at": delivery.finished_at,
+            "handed": str(delivery.handed),
+        }
+        before = row.delivery(delivery.zone)
+        is_durable = (before.state, before.handed) != (delivery.state, delivery.handed)
+        await self._change(row, delivery.zone, ("queued", "playing"), changes, is_durable=is_durable)
+
     async def _deliver(
         self, row: Announcement, zone: str, before: tuple[str, ...], **changes: object
+    ) -> Announcement | None:
+        return await self._change(row, zone, before, changes, is_durable=True)
+
+    async def _change(
+        self, row: Announcement, zone: str, before: tuple[str, ...], changes: Mapping[str, object], *, is_durable: bool
     ) -> Announcement | None:
         """Change one delivery that is in a state of `before`, and its message with it; None when it is in another."""
         assignments = ", ".join(f"{column} = ?" for column in changes)
@@ -238,7 +278,7 @@ class AnnouncementQueue:
                 return None
             return _summarise(connection, row.tenant, row.id)
 
-        return await self._db.write(change, durable=True)
+        return await self._db.write(change, durable=is_durable)
 
 
 def _same(connection: sqlite3.Connection, tenant: str, announcement_id: str, key: str) -> str | None:
@@ -329,7 +369,7 @@ def _record(connection: sqlite3.Connection, row: sqlite3.Row) -> Announcement:
 def _delivery(row: sqlite3.Row) -> Delivery:
     names = ("zone", "reason", "repeated", "preempted", "position_s", "started_at", "finished_at")
     fields: dict[str, Any] = {name: row[name] for name in names}
-    return Delivery(state=State(row["state"]), **fields)
+    return Delivery(state=State(row["state"]), handed=Handed(row["handed"]), **fields)
 
 
 def _decode_cursor(cursor: str | None) -> int:

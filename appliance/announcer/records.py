@@ -33,6 +33,15 @@ class Interrupted(StrEnum):
     DROP = "drop"  # is over, cancelled
 
 
+class Handed(StrEnum):
+    """How far a message is on its way to the box whose zone it is for."""
+
+    NO = ""  # that box has not heard of it
+    SENT = "sent"  # it was ordered; whether that arrived is not known yet
+    ACCEPTED = "accepted"  # it is in that box's queue
+    STOPPING = "stopping"  # it was ordered, and is to be stopped there
+
+
 MAX_REPEATS = 5
 MAX_ZONES = 32
 
@@ -68,6 +77,7 @@ class Delivery:
     position_s: float = 0.0  # where it goes on
     started_at: str | None = None  # ISO 8601, UTC
     finished_at: str | None = None
+    handed: Handed = Handed.NO  # what the box of a zone elsewhere has of it
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ class Announcement:
         for name in ("tenant", "place"):
             del record[name]
         for delivery in record["zones"]:
-            delivery["state"] = str(delivery["state"])
+            delivery |= {"state": str(delivery["state"]), "handed": str(delivery["handed"])}
         derived = {"repeated": self.repeated, "started_at": self.started_at, "finished_at": self.finished_at}
         return {**record, **derived}
 

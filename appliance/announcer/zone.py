@@ -14,7 +14,7 @@ from datetime import datetime
 
 from appliance.announcer.hours import lies_in, value_at
 from appliance.announcer.ledger import Ledger
-from appliance.announcer.loudspeaker import Outlet
+from appliance.announcer.loudspeaker import LoudspeakerState, Outlet
 from appliance.announcer.player_link import Played
 from appliance.announcer.programme import resume_point
 from appliance.announcer.queue import Turn
@@ -96,6 +96,10 @@ class Zone:
     def current(self) -> Announcement | None:
         """The message that is being said."""
         return self._sayings[-1].row if self._sayings else None
+
+    def why_unsaid(self) -> str:
+        """The reason for a message that could not be heard; "": nothing is wrong with the device."""
+        return "no_device" if self.outlet.state.state in ("absent", "error") else ""
 
     def says(self, announcement_id: str) -> bool:
         return any(saying.row.id == announcement_id for saying in self._sayings)
@@ -220,18 +224,23 @@ class Zone:
 
     def as_json(self, tenant: str, local: datetime, language: str) -> JsonDict:
         """State, alarms and position of the zone; what another tenant says there is shown without its words."""
-        state, saying = self.outlet.state, self._sayings[-1] if self._sayings else None
-        playing: JsonDict | None = None
-        if saying is not None:
-            row, is_ours = saying.row, saying.row.tenant == tenant
-            playing = {"announcement": row.id if is_ours else None, "text": row.text if is_ours else ""}
-            playing |= {"priority": row.priority, "position_s": self.outlet.position_s(saying.sound_id)}
-        document = state.as_json(language)
-        told = ("state", "code", "message", "remedy", "alarms", "device", "preferred", "since", "restarts", "losses")
-        return {
-            "id": self.name,
-            **{key: document[key] for key in (*told, "underruns", "volume", "sample_rate", "channels")},
-            "is_quiet": self.is_quiet(local),
-            "playing": playing,
-            "waiting": self.waiting,
-        }
+        saying = self._sayings[-1] if self._sayings else None
+        playing = None if saying is None else (saying.row, self.outlet.position_s(saying.sound_id))
+        document = show_zone(self.name, self.outlet.state, tenant, language, playing)
+        return {**document, "is_quiet": self.is_quiet(local), "waiting": self.waiting}
+
+
+def show_zone(
+    name: str, state: LoudspeakerState, tenant: str, language: str, playing: tuple[Announcement, float | None] | None
+) -> JsonDict:
+    """A zone for doors; `playing`: a message and how far it is (s)."""
+    told: JsonDict | None = None
+    if playing is not None:
+        row, position_s = playing
+        is_ours = row.tenant == tenant
+        told = {"announcement": row.id if is_ours else None, "text": row.text if is_ours else ""}
+        told |= {"priority": row.priority, "position_s": position_s}
+    document = state.as_json(language)
+    names = ("state", "code", "message", "remedy", "alarms", "device", "preferred", "since", "restarts", "losses")
+    shown = {key: document[key] for key in (*names, "underruns", "volume", "sample_rate", "channels")}
+    return {"id": name, **shown, "playing": told}

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from appliance.announcer.records import PRIORITIES
 from appliance.cli import add_action
 
 if TYPE_CHECKING:
@@ -30,12 +31,26 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
 
 def _configure_peers(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_action(actions, "list", "paired boxes", list_peers)
-    add_action(actions, "invite", "a code to be typed into the other box", invite)
+    invitation = add_action(actions, "invite", "a code to be typed into the other box", invite)
+    _add_grant(invitation)
     pair = add_action(actions, "pair", "pair with a box that gave out a code", pair_with)
     pair.add_argument("box", help="its address: http://BOX:8790 (`voiced find` lists them)")
     pair.add_argument("code")
+    _add_grant(pair)
+    permit = add_action(actions, "allow", "say what a paired box may announce here (no zone: nothing)", allow)
+    permit.add_argument("peer", help="its id")
+    _add_grant(permit)
     remove = add_action(actions, "remove", "forget a box", remove_peer)
     remove.add_argument("peer", help="its id")
+
+
+def _add_grant(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--zone", action="append", default=[], help="it may announce here (again for more; '*': all)")
+    action.add_argument("--up-to", choices=PRIORITIES, default="normal", help="the most urgent priority it may use")
+
+
+def _grant(terminal: Terminal) -> dict[str, Any]:
+    return {"zones": terminal.arguments.zone, "priority": terminal.arguments.up_to}
 
 
 def list_channels(terminal: Terminal) -> int:
@@ -76,12 +91,13 @@ def list_peers(terminal: Terminal) -> int:
         terminal.document({"items": rows, "next": None})
         return 0
     columns = ("id", "name", "url", "fingerprint", "paired_at")
-    terminal.table(columns, [[row[column] for column in columns] for row in rows])
+    cells = [[*(row[column] for column in columns), ", ".join(row["announce"]["zones"])] for row in rows]
+    terminal.table((*columns, "announces"), cells)
     return 0
 
 
 def invite(terminal: Terminal) -> int:
-    invitation = terminal.client.post("/v1/peers/invitations")
+    invitation = terminal.client.post("/v1/peers/invitations", {"announce": _grant(terminal)})
     if terminal.as_json:
         terminal.document(invitation)
     minutes = invitation["expires_in_s"] // 60
@@ -90,10 +106,24 @@ def invite(terminal: Terminal) -> int:
 
 
 def pair_with(terminal: Terminal) -> int:
-    peer = terminal.client.post("/v1/peers", {"url": terminal.arguments.box, "code": terminal.arguments.code})
+    given = terminal.arguments
+    order = {"url": given.box, "code": given.code, "announce": _grant(terminal)}
+    peer = terminal.client.post("/v1/peers", order)
     if terminal.as_json:
         terminal.document(peer)
     terminal.tell("cli.peer_paired", name=peer["name"], peer=peer["id"], fingerprint=peer["fingerprint"][:16])
+    return 0
+
+
+def allow(terminal: Terminal) -> int:
+    path = f"/v1/peers/{quote(terminal.arguments.peer, safe='')}"
+    peer = terminal.client.patch(path, {"announce": _grant(terminal)})
+    if terminal.as_json:
+        terminal.document(peer)
+        return 0
+    granted = peer["announce"]
+    told = {"name": peer["name"], "zones": ", ".join(granted["zones"]), "priority": granted["priority"]}
+    terminal.tell("cli.peer_allowed" if granted["zones"] else "cli.peer_forbidden", **told)
     return 0
 
 

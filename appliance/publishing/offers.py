@@ -87,6 +87,10 @@ class OfferDesk:
             raise TooLarge("body_too_large", limit_bytes=min(size, MOST_BYTES), received_bytes=offset + len(part))
         return await asyncio.to_thread(self._put, self._place(peer), digest, (size, offset), part)
 
+    def arrived(self, peer: Peer, digest: str) -> int:
+        """How many bytes of a file that is not complete are here from this peer. Blocks."""
+        return _size(self._place(peer) / f"{digest}.part") if _DIGEST.fullmatch(digest) else 0
+
     async def commit(self, peer: Peer, offer_id: str) -> JsonDict:
         """Let this box carry it. Doing it again is doing it once. Raises NotFound, Conflict, Unavailable."""
         offer, noted = await asyncio.to_thread(self._read, peer, offer_id)

@@ -3,7 +3,8 @@
 Discovery shows which boxes there are and gives no trust. A person asks one box for a code and types it into the other;
 both then prove that they know it (HMAC over both public keys and the authorities of their TLS), and keep each other's.
 From then on every message is signed with Ed25519 over method, path, body and a number that only grows: a message that
-was heard once is refused the second time, whatever the clocks say.
+was heard once is refused the second time, whatever the clocks say. The number grows within a lane: orders to say
+something aloud do not wait behind the files of a publication.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from appliance.contracts import JsonDict, PeerLink
+from appliance.contracts import JsonDict, PeerGrant, PeerLink
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
@@ -37,9 +38,12 @@ CODE_LIFE_S = 600.0
 MOST_ATTEMPTS = 5
 TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 1 << 22
+NOTHING = PeerGrant()
 MOST_PEM = 10_000  # characters of a certificate
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PEER, NUMBER, SIGNATURE = "X-Voiced-Peer", "X-Voiced-Number", "X-Voiced-Signature"
+QUESTIONS = "questions"  # messages that change nothing: one that is heard again after a power cut does no harm
+LANES = ("announcements", "sounds", QUESTIONS)  # of `/v1/peer/LANE/…`; all other messages share one lane, ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Peer:
     public_key: str  # hex of the raw Ed25519 key
     authority: str  # PEM that its TLS certificates are signed by; empty where it speaks plainly
     paired_at: str
+    grant: PeerGrant = NOTHING  # what it may say aloud here
 
     @property
     def id(self) -> str:
@@ -60,9 +65,8 @@ class Peer:
 
     def as_json(self) -> JsonDict:
         fingerprint = PublicKey(bytes.fromhex(self.public_key)).fingerprint
-        return {"id": self.uuid, "name": self.name, "url": self.url, "paired_at": self.paired_at} | {
-            "fingerprint": fingerprint
-        }
+        told = {"id": self.uuid, "name": self.name, "url": self.url, "paired_at": self.paired_at}
+        return {**told, "fingerprint": fingerprint, "announce": self.grant.as_json()}
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Identity:
 class _Invitation:
     code: str
     expires_at: float  # monotonic
+    grant: PeerGrant = NOTHING
     attempts: int = 0
 
 
@@ -89,16 +94,16 @@ class PeerStore:
         self._db = db
         self._me = me
         self._invitations: dict[str, _Invitation] = {}  # tenant -> the one that is open
-        self._turns: dict[str, threading.Lock] = {}  # by uuid: messages arrive in the order of their numbers
-        self._sent: dict[str, int] = {}
+        self._turns: dict[tuple[str, str], threading.Lock] = {}  # (uuid, lane): they arrive in order of their numbers
+        self._sent: dict[tuple[str, str], int] = {}
         self.url = ""  # of this box, as peers reach it; known once the doors are open
 
     # ------------------------------------------------------------ pairing
 
-    def invite(self, tenant: str) -> JsonDict:
-        """A code for the next ten minutes; an earlier one of the tenant ends."""
+    def invite(self, tenant: str, grant: PeerGrant = NOTHING) -> JsonDict:
+        """A code for the next ten minutes; an earlier one of the tenant ends. Who pairs by it is given `grant`."""
         code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
-        self._invitations[tenant] = _Invitation(code, time.monotonic() + CODE_LIFE_S)
+        self._invitations[tenant] = _Invitation(code, time.monotonic() + CODE_LIFE_S, grant)
         return {"code": f"{code[:5]}-{code[5:]}", "expires_in_s": int(CODE_LIFE_S), "uuid": self._me.uuid}
 
     async def answer(self, introduction: JsonDict) -> JsonDict:
@@ -114,14 +119,14 @@ class PeerStore:
                 continue
             if hmac.compare_digest(proof, _proof(invitation.code, "ask", theirs, self._me.key.public.raw.hex())):
                 del self._invitations[tenant]
-                await self._keep(tenant, theirs)
+                await self._keep(tenant, theirs, invitation.grant)
                 back = self._introduction()
                 return {**back, "proof": _proof(invitation.code, "answer", back, theirs["public_key"])}
             invitation.attempts += 1
         raise Forbidden("pairing_refused")
 
-    async def pair(self, tenant: str, url: str, code: str) -> Peer:
-        """Introduce ourselves to the box at `url`, which gave out `code`.
+    async def pair(self, tenant: str, url: str, code: str, grant: PeerGrant = NOTHING) -> Peer:
+        """Introduce ourselves to the box at `url`, which gave out `code`, and give it `grant` here.
 
         Raises Forbidden("pairing_refused"), Unavailable("peer_unreachable").
         """
@@ -136,7 +141,7 @@ class PeerStore:
         expected = _proof(plain, "answer", _introduced(back), mine["public_key"])
         if theirs["public_key"] != theirs_key or not hmac.compare_digest(str(back.get("proof", "")), expected):
             raise Forbidden("pairing_refused")
-        return await self._keep(tenant, theirs)
+        return await self._keep(tenant, theirs, grant)
 
     def introduce(self) -> JsonDict:
         """What anybody may know of this box."""
@@ -145,10 +150,10 @@ class PeerStore:
     def _introduction(self) -> JsonDict:
         return {**self.introduce(), "url": self.url, "authority": self._me.authority}
 
-    async def _keep(self, tenant: str, theirs: JsonDict) -> Peer:
+    async def _keep(self, tenant: str, theirs: JsonDict, grant: PeerGrant) -> Peer:
         if theirs["uuid"] == self._me.uuid:
             raise Forbidden("pairing_refused")
-        row = {"tenant": tenant, **theirs, "paired_at": utc_now()}
+        row = {"tenant": tenant, **theirs, "paired_at": utc_now(), **_grant_columns(grant)}
 
         def write(db: sqlite3.Connection) -> Peer:
             db.execute("DELETE FROM peers WHERE tenant = ? AND uuid = ?", (tenant, theirs["uuid"]))
@@ -173,6 +178,17 @@ class PeerStore:
 
         await self._db.write(erase, durable=True)
 
+    async def allow(self, tenant: str, uuid: str, grant: PeerGrant) -> Peer:
+        """What a paired box may say aloud here, instead of what it might before. Raises NotFound("peer_not_found")."""
+
+        def change(db: sqlite3.Connection) -> Peer:
+            _find(db, tenant, uuid)
+            values = (*_grant_columns(grant).values(), tenant, uuid)
+            db.execute("UPDATE peers SET zones = ?, most_priority = ? WHERE tenant = ? AND uuid = ?", values)
+            return _find(db, tenant, uuid)
+
+        return await self._db.write(change, durable=True)
+
     async def relocate(self, uuid: str, url: str) -> None:
         """A paired box was discovered at another address. Trust does not hang on it: messages are signed."""
         await self._db.write(lambda db: db.execute("UPDATE peers SET url = ? WHERE uuid = ?", (url, uuid)) and None)
@@ -185,44 +201,77 @@ class PeerStore:
         rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
         return {peer.uuid: PeerLink(peer.url, self._sender(peer)) for peer in map(_peer, rows)}
 
-    def _sender(self, peer: Peer) -> Callable[[str, str, bytes], JsonDict]:
+    async def link(self, tenant: str, named: str, timeout_s: float) -> PeerLink | None:
+        """How the tenant ("": whichever) reaches the peer with that uuid or name; None: it is paired with none."""
+        query = (
+            "SELECT * FROM peers WHERE ? IN ('', tenant) AND ? IN (uuid, name)"
+            " ORDER BY uuid = ? DESC, paired_at DESC LIMIT 1"
+        )
+        row = await self._db.read(lambda db: db.execute(query, (tenant, named, named)).fetchone())
+        if row is None:
+            return None
+        peer = _peer(row)
+        return PeerLink(peer.url, self._sender(peer, timeout_s), peer.uuid, peer.name)
+
+    def _sender(self, peer: Peer, timeout_s: float = TIMEOUT_S) -> Callable[[str, str, bytes], JsonDict]:
         def send(method: str, path: str, body: bytes) -> JsonDict:
-            with self._turns.setdefault(peer.uuid, threading.Lock()):
-                number = self._next_number(peer.uuid)
+            lane = lane_of(path)
+            with self._turns.setdefault((peer.uuid, lane), threading.Lock()):
+                number = self._next_number(peer.uuid, lane)
                 signature = self._me.key.sign(signed_bytes(method, path, number, body, peer.uuid))
                 headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex()}
-                return _exchange(Address(peer.url, peer.authority), method, path, body, headers)
+                return _exchange(Address(peer.url, peer.authority, timeout_s), method, path, body, headers)
 
         return send
 
-    def _next_number(self, uuid: str) -> int:
+    def _next_number(self, uuid: str, lane: str = "") -> int:
         """Larger than any before: the clock in nanoseconds, or one more where it was turned back. A clock that is
         turned back while the box is off ends the pairing's messages until it has caught up; pairing again helps too.
         """
-        self._sent[uuid] = max(time.time_ns(), self._sent.get(uuid, 0) + 1)
-        return self._sent[uuid]
+        self._sent[uuid, lane] = max(time.time_ns(), self._sent.get((uuid, lane), 0) + 1)
+        return self._sent[uuid, lane]
 
     async def admit(self, method: str, path: str, headers: dict[str, str], body_digest: str) -> Peer:
         """Who sent this message. Raises Forbidden("peer_refused") for a stranger, a wrong or a used signature."""
         uuid, text, signature = (headers.get(name, "") for name in (PEER, NUMBER, SIGNATURE))
         if not (text.isdigit() and len(text) <= 20):
             raise Forbidden("peer_refused")
-        message = _message(method, path, int(text), body_digest, self._me.uuid)
+        message, lane = _message(method, path, int(text), body_digest, self._me.uuid), lane_of(path)
 
         def check(db: sqlite3.Connection) -> Peer:
             for row in db.execute("SELECT * FROM peers WHERE uuid = ?", (clean_name(uuid),)).fetchall():
                 peer = _peer(row)
                 if not PublicKey(bytes.fromhex(peer.public_key)).verifies(_unhex(signature), message):
                     continue
-                if int(text) <= row["received"]:
+                if not _count(db, peer, lane, int(text)):
                     break
-                db.execute(
-                    "UPDATE peers SET received = ? WHERE tenant = ? AND uuid = ?", (int(text), peer.tenant, peer.uuid)
-                )
                 return peer
             raise Forbidden("peer_refused")
 
-        return await self._db.write(check, durable=True)
+        return await self._db.write(check, durable=lane != QUESTIONS)
+
+
+def lane_of(path: str) -> str:
+    """Messages of one lane are numbered together and arrive in order; lanes do not wait for each other."""
+    parts = path.split("/")
+    return parts[3] if len(parts) > 3 and parts[3] in LANES else ""
+
+
+def _count(db: sqlite3.Connection, peer: Peer, lane: str, number: int) -> bool:
+    """Note the number of a message; False when it, or a later one, was there before."""
+    key = (peer.tenant, peer.uuid)
+    if lane == "":
+        change = "UPDATE peers SET received = ? WHERE tenant = ? AND uuid = ? AND received < ?"
+        return db.execute(change, (number, *key, number)).rowcount == 1
+    change = (
+        "INSERT INTO peer_lanes (tenant, peer, lane, received) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET received = excluded.received WHERE received < excluded.received"
+    )
+    return db.execute(change, (*key, lane, number)).rowcount == 1
+
+
+def _grant_columns(grant: PeerGrant) -> JsonDict:
+    return {"zones": json.dumps(grant.zones), "most_priority": grant.priority}
 
 
 def signed_bytes(method: str, path: str, number: int, body: bytes, receiver: str) -> bytes:
@@ -256,6 +305,7 @@ class Address:
 
     url: str
     authority: str = ""
+    timeout_s: float = TIMEOUT_S
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that is not open yet. Raises InvalidInput("peer_url_invalid"), ssl.SSLError."""
@@ -263,13 +313,13 @@ class Address:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidInput("peer_url_invalid", url=self.url[:200])
         if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+            return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=self.timeout_s)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.authority:
             context.load_verify_locations(cadata=self.authority)
         else:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=TIMEOUT_S, context=context)
+        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=self.timeout_s, context=context)
 
 
 def _exchange(address: Address, method: str, path: str, body: bytes, headers: dict[str, str]) -> JsonDict:
@@ -313,4 +363,5 @@ def _peer(row: sqlite3.Row) -> Peer:
         public_key=row["public_key"],
         authority=row["authority"],
         paired_at=row["paired_at"],
+        grant=PeerGrant(tuple(json.loads(row["zones"])), row["most_priority"]),
     )

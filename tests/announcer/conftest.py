@@ -15,6 +15,7 @@ from appliance.database import open_database
 from appliance.settings import LoudspeakerSettings
 from appliance.voices.blobs import BlobStore
 
+sys.path.append(str(Path(__file__).parent))
 spec = importlib.util.spec_from_file_location("announcer_stage", Path(__file__).with_name("stage.py"))
 sys.modules["announcer_stage"] = stage = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stage)

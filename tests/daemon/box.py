@@ -22,14 +22,16 @@ class RunningBox:
 
     state_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()  # a command that runs the daemon elsewhere: in another network
     url: str = ""
     idle_mb: float = 0.0  # resident once it was ready
 
-    def start(self) -> RunningBox:
+    def start(self, port: str = "0") -> RunningBox:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VOICED_")}
         self.log = (self.state_dir.parent / f"{self.state_dir.name}.log").open("a")
+        command = [*self.within, sys.executable, "-m", "appliance", "run", "--state-dir", str(self.state_dir)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "appliance", "run", "--state-dir", str(self.state_dir), "--port", "0"],
+            [*command, "--port", port],
             stdout=subprocess.PIPE,
             stderr=self.log,
             env={**environment, "VOICED_LOUDSPEAKER__ENABLED": "false", "VOICED_WYOMING__PORT": "0", **self.settings},

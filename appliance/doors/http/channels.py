@@ -6,6 +6,7 @@ import hashlib
 
 from aiohttp import web
 
+from appliance.contracts import JsonDict, PeerGrant
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import parse_json_object, read_bytes, read_query, read_record
@@ -13,10 +14,13 @@ from appliance.doors.http.publishing_schemas import (
     ChannelAsked,
     ChannelsTold,
     ChannelTold,
+    GrantAsked,
     IntroductionAsked,
     IntroductionTold,
+    InvitationAsked,
     InvitationTold,
     PairAsked,
+    PeerChangeAsked,
     PeersTold,
     PeerTold,
 )
@@ -24,6 +28,7 @@ from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
 from appliance.errors import NotFound
+from appliance.events import ACTOR, Event
 from appliance.publishing.office import Office
 from appliance.publishing.peer_channel import CHUNK_BYTES
 from appliance.publishing.peers import Peer
@@ -71,14 +76,29 @@ async def list_peers(request: web.Request) -> web.Response:
 
 async def invite_peer(request: web.Request) -> web.Response:
     """`POST /v1/peers/invitations`: a code that a person types into another box."""
-    return answer_json(_office(request).peers.invite(principal_of(request).tenant), status=201)
+    asked = await read_record(request, InvitationAsked)
+    return answer_json(_office(request).peers.invite(principal_of(request).tenant, _grant(asked.announce)), status=201)
 
 
 async def pair_with(request: web.Request) -> web.Response:
     """`POST /v1/peers`: introduce this box to one that gave out a code."""
     asked = await read_record(request, PairAsked)
-    peer = await _office(request).peers.pair(principal_of(request).tenant, asked.url, asked.code)
+    tenant, grant = principal_of(request).tenant, _grant(asked.announce)
+    peer = await _office(request).peers.pair(tenant, asked.url, asked.code, grant)
     return answer_json(peer.as_json(), status=201)
+
+
+async def allow_peer(request: web.Request) -> web.Response:
+    """`PATCH /v1/peers/{peer}`: what it may say aloud here."""
+    asked = await read_record(request, PeerChangeAsked)
+    tenant, peer = principal_of(request).tenant, request.match_info["peer"]
+    event = Event(tenant, "peer.allow", subject=peer[:80], details={"zones": ", ".join(asked.announce.zones)})
+    await services_of(request).audit.record(event)
+    return answer_json((await _office(request).peers.allow(tenant, peer, _grant(asked.announce))).as_json())
+
+
+def _grant(asked: GrantAsked | None) -> PeerGrant:
+    return PeerGrant() if asked is None else PeerGrant(tuple(dict.fromkeys(asked.zones)), asked.priority)
 
 
 async def remove_peer(request: web.Request) -> web.Response:
@@ -103,38 +123,44 @@ async def answer_pairing(request: web.Request) -> web.Response:
 
 async def take_offer(request: web.Request) -> web.Response:
     """`POST /v1/peer/offers`."""
-    peer, body = await _admit(request, MOST_OFFER_BYTES)
+    peer, body = await admit(request, MOST_OFFER_BYTES)
     return answer_json(await _office(request).offers.take(peer, parse_json_object(body.decode("utf-8", "replace"))))
 
 
 async def take_part(request: web.Request) -> web.Response:
     """`PUT /v1/peer/blobs/{digest}/{size}/{offset}`."""
-    peer, body = await _admit(request, CHUNK_BYTES)
+    peer, body = await admit(request, CHUNK_BYTES)
+    return answer_json(await put_piece(request, peer, body))
+
+
+async def put_piece(request: web.Request, peer: Peer, body: bytes) -> JsonDict:
+    """A piece of the file that the path names. Raises NotFound("blob_not_found") and what `OfferDesk.put` raises."""
     size, offset = (request.match_info[name] for name in ("size", "offset"))
     if not all(text.isascii() and text.isdigit() and len(text) < 12 for text in (size, offset)):
         raise NotFound("blob_not_found", digest=request.match_info["digest"][:80])
-    desk = _office(request).offers
-    return answer_json(await desk.put(peer, request.match_info["digest"], int(size), int(offset), body))
+    return await _office(request).offers.put(peer, request.match_info["digest"], int(size), int(offset), body)
 
 
 async def commit_offer(request: web.Request) -> web.Response:
     """`POST /v1/peer/offers/{offer}/commit`."""
-    peer, _ = await _admit(request, CHUNK_BYTES)
+    peer, _ = await admit(request, CHUNK_BYTES)
     return answer_json(await _office(request).offers.commit(peer, request.match_info["offer"]))
 
 
 async def revert_offer(request: web.Request) -> web.Response:
     """`POST /v1/peer/offers/{offer}/revert`."""
-    peer, _ = await _admit(request, CHUNK_BYTES)
+    peer, _ = await admit(request, CHUNK_BYTES)
     return answer_json(await _office(request).offers.revert(peer, request.match_info["offer"]))
 
 
-async def _admit(request: web.Request, limit: int) -> tuple[Peer, bytes]:
+async def admit(request: web.Request, limit: int) -> tuple[Peer, bytes]:
     """The paired box that signed this very message. Raises Forbidden("peer_refused")."""
     body = await read_bytes(request, limit)
     digest = hashlib.sha256(body).hexdigest()
     headers = dict(request.headers)
-    return await _office(request).peers.admit(request.method, request.path, headers, digest), body
+    peer = await _office(request).peers.admit(request.method, request.path, headers, digest)
+    ACTOR.set(f"peer:{peer.uuid}")
+    return peer, body
 
 
 _CHANNELS, _PEERS = "channels", "peers"
@@ -157,6 +183,16 @@ ROUTES = (
         "A code for another box",
         _PEERS,
         (Answer(201, "the code", InvitationTold),),
+        body=Body(InvitationAsked, is_required=False),
+    ),
+    Route(
+        "PATCH",
+        "/v1/peers/{peer}",
+        allow_peer,
+        "What a paired box may say aloud here",
+        _PEERS,
+        (Answer(200, "the box", PeerTold),),
+        body=Body(PeerChangeAsked),
     ),
     Route("DELETE", "/v1/peers/{peer}", remove_peer, "Forget a paired box", _PEERS, (Answer(204, "gone"),)),
     Route(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -164,12 +164,28 @@ class ChannelsTold(Told):
     next: str | None
 
 
+class GrantAsked(Asked):
+    """What a paired box may say aloud here; no zones: nothing."""
+
+    zones: list[Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9_-]{0,62}|\*)$")]] = Field([], max_length=32)
+    priority: Literal["background", "normal", "urgent", "emergency"] = Field("normal", description="the most urgent")
+
+
+class InvitationAsked(Asked):
+    announce: GrantAsked | None = Field(None, description="what the box that pairs by the code may say aloud here")
+
+
+class PeerChangeAsked(Asked):
+    announce: GrantAsked
+
+
 class PeerTold(Told):
     id: str
     name: str
     url: str
     fingerprint: str
     paired_at: str
+    announce: dict[str, Any] = Field(description="zones and the most urgent priority that it may use here")
 
 
 class PeersTold(Told):
@@ -186,6 +202,7 @@ class InvitationTold(Told):
 class PairAsked(Asked):
     url: str = Field(max_length=300)
     code: str = Field(max_length=40)
+    announce: GrantAsked | None = Field(None, description="what that box may say aloud here")
 
 
 class IntroductionTold(Told):
