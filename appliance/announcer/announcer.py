@@ -18,18 +18,16 @@ from pathlib import Path
 from appliance.announcer.guests import GuestDesk
 from appliance.announcer.hours import Clock, find_time_zone
 from appliance.announcer.ledger import Ledger
+from appliance.announcer.limits import require_sane, require_volume
 from appliance.announcer.loudspeaker import Loudspeaker, Outlet
 from appliance.announcer.music import MusicDesk, MusicShelf, ZoneMusic
 from appliance.announcer.peer_outlet import PeerOutlet, PeerPatience
 from appliance.announcer.player_link import Supervision
 from appliance.announcer.queue import AnnouncementQueue, Turn
 from appliance.announcer.records import (
-    MAX_REPEATS,
     OVER,
-    PRIORITIES,
     Announcement,
     Handed,
-    Interrupted,
     NewAnnouncement,
     State,
 )
@@ -49,8 +47,6 @@ from appliance.voices.records import clean_name
 log = logging.getLogger(__name__)
 
 
-MAX_AGE_S = 7 * 86_400.0
-MAX_PAUSE_S = 60.0
 LOOK_AT_CLOCK_S = 20.0  # quiet hours and volumes begin at most this much late
 
 OutletMaker = Callable[[ZoneSettings, Callable[[], None]], Outlet]
@@ -183,7 +179,7 @@ class Announcer:
 
     async def check(self, tenant: str, new: NewAnnouncement) -> NewAnnouncement:
         """The message with its zones named and its text cleaned. Raises what `submit` refuses for good."""
-        _require_sane(new)
+        require_sane(new)
         zones = tuple(dict.fromkeys(new.zones)) or (next(iter(self.zones)),)
         for name in zones:
             zone = self.zone(name)
@@ -221,7 +217,7 @@ class Announcer:
 
     async def set_volume(self, volume: float, zone: str = "") -> None:
         """Change the volume of a zone, or of all (0..1), until the next start. Raises InvalidInput, NotFound."""
-        _require_volume(volume)
+        require_volume(volume)
         for each in (self.zone(zone),) if zone else self.zones.values():
             await each.set_volume(volume)
 
@@ -354,7 +350,7 @@ class Announcer:
         """
         if not self._settings.enabled:
             raise Unavailable("loudspeaker_disabled")
-        _require_volume(volume)
+        require_volume(volume)
         return await self.music.play(tenant, self._zone_with_music(zone), playlist, volume, is_shuffled=is_shuffled)
 
     async def stop_music(self, zone: str = "") -> int:
@@ -389,24 +385,6 @@ def _in_order(turns: dict[str, Turn]) -> tuple[Announcement, ...]:
     """The next messages of all zones, each once, in the order in which they are to be made ready."""
     rows = {row.id: row for turn in turns.values() for row in turn.rows}
     return tuple(sorted(rows.values(), key=lambda row: (-row.rank, row.place)))
-
-
-def _require_sane(new: NewAnnouncement) -> None:
-    if new.priority not in PRIORITIES:
-        raise InvalidInput("priority_unknown", priority=new.priority[:40], known=", ".join(PRIORITIES))
-    if not 0 < new.max_age_s <= MAX_AGE_S:  # NaN fails this too
-        raise InvalidInput("max_age_out_of_range", seconds=new.max_age_s, most=MAX_AGE_S)
-    if not 1 <= new.repeats <= MAX_REPEATS or not 0 <= new.pause_s <= MAX_PAUSE_S:
-        raise InvalidInput("repeats_out_of_range", repeats=new.repeats, pause_s=new.pause_s, most=MAX_REPEATS)
-    if new.interrupted not in tuple(Interrupted):
-        raise InvalidInput("interrupted_unknown", rule=new.interrupted[:40], known=", ".join(Interrupted))
-    if new.volume is not None:
-        _require_volume(new.volume)
-
-
-def _require_volume(volume: float) -> None:
-    if not 0.0 <= volume <= 1.0:
-        raise InvalidInput("volume_out_of_range", volume=volume)
 
 
 def _remaining_s(row: Announcement) -> float:
