@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.contracts import QualityReport
 from appliance.errors import Forbidden, InvalidInput
 from appliance.text.spoken_digits import says_digits
 from appliance.voices.challenges import Challenge, ChallengeStore
-from appliance.voices.consents import ConsentStore, check_consent
+from appliance.voices.consents import ConsentStore
 from appliance.voices.gate import VoiceGate
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import SPOKEN, Consent, NewConsent, NewRecording
@@ -33,7 +33,7 @@ class SpokenConsents:
 
     async def ask(self, tenant: str, new: NewConsent, language: str) -> Challenge:
         """The words to be said. Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
-        check_consent(new)
+        await self._rooms.consents.check(tenant, replace(new, strength=SPOKEN))
         about = (new.speaker, new.voice, new.purposes, language, new.expires_at)
         return await self._rooms.challenges.make(tenant, *about)
 

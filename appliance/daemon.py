@@ -98,7 +98,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         audit, device_key = security.audit, security.key
         blobs = BlobStore(state.blobs)
         registry = VoiceRegistry(db, blobs)
-        consents = ConsentStore(db, append_entry)
+        consents = ConsentStore(db, append_entry, settings.consent.floor)
         renditions = RenditionStore(db, blobs)
         recordings = RecordingStore(db, blobs)
         for tenant in security.tenants.all():

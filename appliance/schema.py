@@ -492,4 +492,5 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
     ),
     Migration(18, "peer zones", _run(*_PEER_ZONES)),
+    Migration(19, "tenants' policies", _run("ALTER TABLE tenants ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'")),
 )

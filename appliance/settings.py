@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from appliance.errors import InvalidInput, NotFound
+from appliance.policies import PURPOSES, ConsentPolicy
 
 SITE_FILE = Path("/etc/voiced/voiced.toml")
 PROFILE_DIRS = (
@@ -113,6 +114,10 @@ class CloneSettings(Slice):
     promoted_by_person: tuple[str, ...] = ()  # tenants for whom a person promotes, whatever `promote_on_pass` says
     socket: Path | None = None  # UNIX socket where a service manager starts trainers in a unit of their own
 
+    def needs_person(self, tenant: str) -> bool:
+        """Whether only a person promotes a voice of this tenant."""
+        return not self.promote_on_pass or tenant in self.promoted_by_person
+
 
 class ModelSettings(Slice):
     """Weights that an operator imports."""
@@ -141,8 +146,21 @@ class PublishingSettings(Slice):
     folders: tuple[Path, ...] = ()  # folders outside the state directory that channels may write below
 
 
+Purpose = Literal["clone", "speak", "announce", "publish", "share"]
+
+
 class ConsentSettings(Slice):
-    written: bool = True  # whether a consent may be typed in; else the speaker has to say it
+    """What every tenant of the box has to keep to; a tenant may demand more of itself."""
+
+    written: bool = True  # whether a typed consent counts; else the speaker has to say it
+    spoken_for: tuple[Purpose, ...] = ()  # purposes for which a typed one does not count
+    excluded: tuple[Purpose, ...] = ()  # purposes that nobody may agree to
+    longest_days: int | None = Field(None, ge=1, le=36_600)  # after which a consent ends in any case
+
+    @property
+    def floor(self) -> ConsentPolicy:
+        spoken = self.spoken_for if self.written else PURPOSES
+        return ConsentPolicy(spoken, self.excluded, self.longest_days)
 
 
 class GateSettings(Slice):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from appliance.cli import add_action
+from appliance.policies import PURPOSES
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
@@ -32,6 +33,13 @@ def _configure_tenants(actions: argparse._SubParsersAction[argparse.ArgumentPars
     added.add_argument("--title", default="")
     for quota in QUOTAS:
         added.add_argument(f"--{quota.replace('_', '-')}", type=int, dest=quota, help="quota; default: no limit")
+    ruled = add_action(actions, "policy", "what a tenant demands of consents; without options: show it", rule_tenant)
+    ruled.add_argument("tenant")
+    ruled.add_argument("--spoken-for", action="append", choices=PURPOSES, help="the speaker has to say it; repeat")
+    ruled.add_argument("--exclude", action="append", choices=PURPOSES, help="nobody may agree to it; repeat")
+    ruled.add_argument("--longest-days", type=int, help="after which a consent ends in any case")
+    ruled.add_argument("--by-person", action="store_true", help="a passed examination promotes no voice")
+    ruled.add_argument("--clear", action="store_true", help="nothing more than the box demands")
     for action, summary in (("disable", "shut a tenant out"), ("enable", "let a tenant in again")):
         changed = add_action(actions, action, summary, switch_tenant)
         changed.add_argument("tenant")
@@ -63,6 +71,30 @@ def add_tenant(terminal: Terminal) -> int:
     quota = {name: getattr(given, name) for name in QUOTAS}
     made = terminal.client.post("/v1/tenants", {"id": given.tenant, "title": given.title, "quota": quota})
     return _told(terminal, made, "cli.tenant_added")
+
+
+def rule_tenant(terminal: Terminal) -> int:
+    given, path = terminal.arguments, f"/v1/tenants/{quote(terminal.arguments.tenant)}"
+    policy: JsonDict = {
+        "spoken_for": given.spoken_for or [],
+        "excluded": given.exclude or [],
+        "longest_days": given.longest_days,
+        "by_person": given.by_person,
+    }
+    if given.clear or any(policy.values()):
+        tenant = terminal.client.patch(path, {"policy": policy})
+    else:
+        tenant = terminal.client.get(path)
+    if terminal.as_json:
+        terminal.document(tenant)
+    else:
+        rows = [[name, _words(tenant["policy"][name]), _words(value)] for name, value in tenant["in_force"].items()]
+        terminal.table(("demand", "own_rule", "in_force"), rows)
+    return 0
+
+
+def _words(value: object) -> str:
+    return " ".join(value) if isinstance(value, list) else "" if value in (None, False) else str(value)
 
 
 def switch_tenant(terminal: Terminal) -> int:

@@ -11,6 +11,7 @@ from appliance.errors import NotFound
 from appliance.jobs.records import Job
 from appliance.settings import CloneSettings
 from appliance.voices.blobs import BlobStore
+from appliance.voices.consents import ConsentStore
 from appliance.voices.records import NewVersion, NewVoice, VoiceVersion
 from appliance.voices.registry import VoiceRegistry
 
@@ -18,17 +19,19 @@ from appliance.voices.registry import VoiceRegistry
 class Filing:
     """Files results. Doing it twice for one job gives one version."""
 
-    def __init__(self, registry: VoiceRegistry, blobs: BlobStore, limits: CloneSettings) -> None:
+    def __init__(
+        self, registry: VoiceRegistry, blobs: BlobStore, consents: ConsentStore, limits: CloneSettings
+    ) -> None:
         self._registry = registry
         self._blobs = blobs
+        self._consents = consents
         self._limits = limits
 
     async def file(self, job: Job, outcome: JsonDict) -> JsonDict:
         """The result of the job: voice, version, whether it speaks now, and the examination. Raises StorageFull."""
         version = await self._filed_before(job) or await self._file_version(job, outcome)
         exam = version.metrics["exam"]
-        is_automatic = self._limits.promote_on_pass and job.tenant not in self._limits.promoted_by_person
-        is_promoted = bool(exam["passed"]) and is_automatic
+        is_promoted = bool(exam["passed"]) and not await self._needs_person(job.tenant)
         if is_promoted:
             await self._registry.promote(
                 job.tenant, version.voice, version.number, reason=f"passed its examination ({job.id})"
@@ -45,6 +48,10 @@ class Filing:
             "adaptation": version.metrics["adaptation"],
             "exam": exam,
         }
+
+    async def _needs_person(self, tenant: str) -> bool:
+        """By the box's settings or the tenant's policy."""
+        return self._limits.needs_person(tenant) or (await self._consents.policy(tenant)).by_person
 
     async def _filed_before(self, job: Job) -> VoiceVersion | None:
         """The version of a run whose daemon died between filing it and ending the job."""

@@ -90,8 +90,8 @@ class JobRunner:
         self._state = StateDir(settings.state_dir)
         self.models = ModelStore(db, blobs)
         self.registry = registry
-        filing = Filing(registry, blobs, settings.clone)
-        consents, base = ConsentStore(db, append_entry), BaseWeights(self.models, blobs)
+        consents = ConsentStore(db, append_entry, settings.consent.floor)
+        filing, base = Filing(registry, blobs, consents, settings.clone), BaseWeights(self.models, blobs)
         rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base, gate)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)

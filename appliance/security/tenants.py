@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Conflict, NotFound
 from appliance.events import Event
+from appliance.policies import ConsentPolicy
 from appliance.security.audit import append_entry
+
+_NOTHING_MORE = ConsentPolicy()
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Tenant:
     quota: Quota
     created_at: str
     disabled_at: str | None = None
+    policy: ConsentPolicy = field(default_factory=ConsentPolicy)  # on top of what the box demands
 
     def as_json(self) -> JsonDict:
         return asdict(self)
@@ -67,15 +71,15 @@ class TenantStore:
     def is_active(self, tenant_id: str) -> bool:
         return tenant_id in self._known and self._known[tenant_id].disabled_at is None
 
-    async def add(self, tenant_id: str, title: str, quota: Quota) -> Tenant:
+    async def add(self, tenant_id: str, title: str, quota: Quota, policy: ConsentPolicy = _NOTHING_MORE) -> Tenant:
         """Raises Conflict("tenant_exists")."""
         if tenant_id in self._known:
             raise Conflict("tenant_exists", tenant=tenant_id)
-        tenant = Tenant(tenant_id, title or tenant_id, quota, utc_now())
-        event = Event("", "tenant.add", subject=tenant_id)
+        tenant = Tenant(tenant_id, title or tenant_id, quota, utc_now(), policy=policy)
+        event = Event("", "tenant.add", subject=tenant_id, details=policy.described())
 
         def insert(db: sqlite3.Connection) -> None:
-            row = {**asdict(tenant), "quota": json.dumps(asdict(quota))}
+            row = {**asdict(tenant), "quota": json.dumps(asdict(quota)), "policy": json.dumps(policy.as_json())}
             insert_row(db, "tenants", row)
             append_entry(db, event)
 
@@ -83,17 +87,26 @@ class TenantStore:
         self._known[tenant_id] = tenant
         return tenant
 
-    async def change(self, tenant_id: str, *, quota: Quota | None = None, is_disabled: bool | None = None) -> Tenant:
-        """Another quota, or shut out and let in again; what belongs to the tenant stays. Raises NotFound."""
+    async def change(
+        self,
+        tenant_id: str,
+        *,
+        quota: Quota | None = None,
+        policy: ConsentPolicy | None = None,
+        is_disabled: bool | None = None,
+    ) -> Tenant:
+        """Another quota or policy, or shut out and let in again; what belongs to the tenant stays. Raises NotFound."""
         tenant = self.get(tenant_id)
-        changed = replace(tenant, quota=quota or tenant.quota)
+        changed = replace(tenant, quota=quota or tenant.quota, policy=policy or tenant.policy)
         if is_disabled is not None:
             changed = replace(changed, disabled_at=(tenant.disabled_at or utc_now()) if is_disabled else None)
-        event = Event("", "tenant.change", subject=tenant_id, details={"disabled": changed.disabled_at})
+        details = {"disabled": changed.disabled_at, **changed.policy.described()}
+        event = Event("", "tenant.change", subject=tenant_id, details=details)
 
         def update(db: sqlite3.Connection) -> None:
-            row = (json.dumps(asdict(changed.quota)), changed.disabled_at, tenant_id)
-            db.execute("UPDATE tenants SET quota = ?, disabled_at = ? WHERE id = ?", row)
+            quota, policy = json.dumps(asdict(changed.quota)), json.dumps(changed.policy.as_json())
+            row = (quota, policy, changed.disabled_at, tenant_id)
+            db.execute("UPDATE tenants SET quota = ?, policy = ?, disabled_at = ? WHERE id = ?", row)
             append_entry(db, event)
 
         await self._db.write(update, durable=True)
@@ -102,4 +115,5 @@ class TenantStore:
 
 
 def _tenant(row: sqlite3.Row) -> Tenant:
-    return Tenant(row["id"], row["title"], Quota(**json.loads(row["quota"])), row["created_at"], row["disabled_at"])
+    quota, policy = Quota(**json.loads(row["quota"])), ConsentPolicy.from_json(json.loads(row["policy"]))
+    return Tenant(row["id"], row["title"], quota, row["created_at"], row["disabled_at"], policy)

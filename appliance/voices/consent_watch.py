@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 
 from appliance.database import Database
 from appliance.errors import Forbidden, VoicedError
-from appliance.voices.consents import PURPOSES, ConsentStore, latest_time
+from appliance.policies import PURPOSES
+from appliance.voices.consents import ConsentStore, latest_time
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +58,25 @@ class ConsentWatch:
     async def look(self) -> None:
         """Tell about what ended since the last look. Raises VoicedError; it is told again at the next one then."""
         now, found = await self._db.read(lambda db: _read(db, self._since))
-        touched: dict[str, set[str]] = {}
+        touched = {tenant: await self._own_voices(tenant) for tenant in tuple(self._consents.touched)}
         for tenant, consent in found.keys() - self._seen:
             touched.setdefault(tenant, set()).update(found[tenant, consent])
         for tenant, voices in touched.items():
             ended = {voice: refused for voice in voices if (refused := await self._refused(tenant, voice))}
             for stop in self._stops:
                 await stop(tenant, ended)
+        self._consents.touched -= touched.keys()
         self._seen = set(found)
         self._since = (datetime.fromisoformat(now) - OVERLAP).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    async def _own_voices(self, tenant: str) -> set[str]:
+        """All of a tenant, and those that are only agreed to yet."""
+        query = (
+            "SELECT id FROM voices WHERE tenant = ?1 AND origin = 'own'"
+            " UNION SELECT voice FROM consents WHERE tenant = ?1 AND voice <> ''"
+        )
+        rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
+        return {row[0] for row in rows}
 
     async def _refused(self, tenant: str, voice: str) -> frozenset[str]:
         refused = set()

@@ -6,30 +6,51 @@ import asyncio
 import json
 import sqlite3
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Forbidden, InvalidInput, NotFound
 from appliance.events import Event, Witness
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.records import Consent, NewConsent, clean_name, new_id, to_json
+from appliance.policies import PURPOSES, ConsentPolicy
+from appliance.voices.records import SPOKEN, Consent, NewConsent, clean_name, new_id, to_json
 
-PURPOSES = ("clone", "speak", "announce", "publish", "share")
+_NOTHING_MORE = ConsentPolicy()
 _CLOCK = "consents.latest_time"  # the largest time seen: turning the clock back does not revive what has expired
 
 
 class ConsentStore:
     """Every query is scoped by tenant. Consents are only added and ended."""
 
-    def __init__(self, db: Database, witness: Witness) -> None:
-        """`witness` writes the audit log: a consent that it cannot record is neither given nor ended."""
+    def __init__(self, db: Database, witness: Witness, floor: ConsentPolicy = _NOTHING_MORE) -> None:
+        """`witness` writes the audit log: a consent that it cannot record is neither given nor ended. `floor` is what
+        the box demands of every tenant; a tenant's own policy adds to it.
+        """
         self._db = db
         self._witness = witness
-        self.ended = asyncio.Event()  # one was revoked here; see `consent_watch`
+        self._floor = floor
+        self.ended = asyncio.Event()  # one was revoked, or a policy changed; see `consent_watch`
+        self.touched: set[str] = set()  # tenants whose policy changed
+
+    async def policy(self, tenant: str) -> ConsentPolicy:
+        """What is demanded of this tenant's consents, by the box and by the tenant itself."""
+        return await self._db.read(lambda db: _policy(db, tenant, self._floor))
+
+    def touch(self, tenant: str) -> None:
+        """The policy of a tenant changed: what it no longer allows ends."""
+        self.touched.add(tenant)
+        self.ended.set()
+
+    async def check(self, tenant: str, new: NewConsent) -> None:
+        """Whether it could be recorded. Raises InvalidInput (consent_invalid, purpose_unknown, consent_excluded,
+        consent_too_long), Forbidden("consent_must_be_spoken").
+        """
+        check_consent(new)
+        check_policy(new, await self.policy(tenant))
 
     async def record(self, tenant: str, new: NewConsent) -> Consent:
-        """Write down an agreement. Raises InvalidInput("consent_invalid" | "purpose_unknown")."""
-        check_consent(new)
+        """Write down an agreement. Raises as `check`."""
+        await self.check(tenant, new)
         event = Event(
             tenant,
             "consent.record",
@@ -74,11 +95,11 @@ class ConsentStore:
         """The consent that allows `purpose` with `voice`; None for a starter voice, which needs none.
 
         The voice need not exist yet (cloning). Raises Forbidden("consent_missing" | "consent_revoked" |
-        "consent_expired"), InvalidInput("purpose_unknown").
+        "consent_expired" | "consent_must_be_spoken" | "consent_excluded"), InvalidInput("purpose_unknown").
         """
         if purpose not in PURPOSES:
             raise InvalidInput("purpose_unknown", purpose=purpose, known=", ".join(PURPOSES))
-        return await self._db.read(lambda db: _require(db, tenant, voice, purpose))
+        return await self._db.read(lambda db: _require(db, (tenant, voice, purpose), self._floor))
 
 
 def check_consent(new: NewConsent) -> None:
@@ -120,7 +141,27 @@ def _insert(db: sqlite3.Connection, tenant: str, new: NewConsent) -> Consent:
     return _find(db, tenant, consent_id)
 
 
-def _require(db: sqlite3.Connection, tenant: str, voice: str, purpose: str) -> Consent | None:
+def check_policy(new: NewConsent, policy: ConsentPolicy) -> None:
+    """Raises InvalidInput("consent_excluded" | "consent_too_long"), Forbidden("consent_must_be_spoken")."""
+    excluded = [purpose for purpose in new.purposes if purpose in policy.excluded]
+    if excluded:
+        raise InvalidInput("consent_excluded", purpose=", ".join(excluded))
+    if policy.longest_days is not None:
+        latest = datetime.now(UTC) + timedelta(days=policy.longest_days, minutes=5)  # clocks differ a little
+        ends = _moment(new.expires_at)
+        if ends is None or datetime.fromisoformat(ends) > latest:
+            raise InvalidInput("consent_too_long", days=policy.longest_days)
+    if new.strength != SPOKEN and set(new.purposes) & set(policy.spoken_for):
+        raise Forbidden("consent_must_be_spoken", purpose=", ".join(policy.spoken_for))
+
+
+def _policy(db: sqlite3.Connection, tenant: str, floor: ConsentPolicy) -> ConsentPolicy:
+    row = db.execute("SELECT policy FROM tenants WHERE id = ?", (tenant,)).fetchone()
+    return floor if row is None else floor.joined(ConsentPolicy.from_json(json.loads(row["policy"])))
+
+
+def _require(db: sqlite3.Connection, about: tuple[str, str, str], floor: ConsentPolicy) -> Consent | None:
+    tenant, voice, purpose = about
     query = "SELECT origin, speaker FROM voices WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
     known = db.execute(query, (tenant, voice)).fetchone()
     if known is not None and known["origin"] == "starter":
@@ -130,22 +171,40 @@ def _require(db: sqlite3.Connection, tenant: str, voice: str, purpose: str) -> C
         "SELECT * FROM consents WHERE tenant = ? AND (voice = ? OR (voice = '' AND speaker = ? AND speaker <> ''))"
         " AND EXISTS (SELECT 1 FROM json_each(purposes) WHERE value = ?) ORDER BY created_at, rowid"
     )
-    about = [_consent(row) for row in db.execute(query, (tenant, voice, speaker, purpose))]
-    return _judge(about, latest_time(db), voice, purpose)
+    given = [_consent(row) for row in db.execute(query, (tenant, voice, speaker, purpose))]
+    return _judge(given, latest_time(db), (voice, purpose), _policy(db, tenant, floor))
 
 
-def _judge(about: list[Consent], now: str, voice: str, purpose: str) -> Consent:
+def _judge(given: list[Consent], now: str, about: tuple[str, str], policy: ConsentPolicy) -> Consent:
     """The newest consent that still holds. One given before the latest revocation does not."""
-    revoked = max((consent.revoked_at for consent in about if consent.revoked_at), default="")
-    for consent in reversed(about):
-        is_expired = consent.expires_at is not None and consent.expires_at <= now
-        if consent.created_at > revoked and not is_expired:
+    voice, purpose = about
+    if purpose in policy.excluded:
+        raise Forbidden("consent_excluded", purpose=purpose)
+    revoked = max((consent.revoked_at for consent in given if consent.revoked_at), default="")
+    holding = [one for one in given if one.created_at > revoked and not _is_over(one, policy, now)]
+    for consent in reversed(holding):
+        if consent.strength == SPOKEN or purpose not in policy.spoken_for:
             return consent
-    if not about:
+    if holding:
+        raise Forbidden("consent_must_be_spoken", purpose=purpose)
+    if not given:
         raise Forbidden("consent_missing", voice=voice, purpose=purpose)
-    if about[-1].created_at <= revoked:
+    if given[-1].created_at <= revoked:
         raise Forbidden("consent_revoked", voice=voice, purpose=purpose, on=revoked)
-    raise Forbidden("consent_expired", voice=voice, purpose=purpose, on=about[-1].expires_at)
+    raise Forbidden("consent_expired", voice=voice, purpose=purpose, on=_end_of(given[-1], policy))
+
+
+def _is_over(consent: Consent, policy: ConsentPolicy, now: str) -> bool:
+    ends = _end_of(consent, policy)
+    return ends is not None and ends <= now
+
+
+def _end_of(consent: Consent, policy: ConsentPolicy) -> str | None:
+    """When a consent ends by itself: at its date or, where that is earlier, by the policy."""
+    if policy.longest_days is None:
+        return consent.expires_at
+    latest = _moment((datetime.fromisoformat(consent.created_at) + timedelta(days=policy.longest_days)).isoformat())
+    return min(filter(None, (consent.expires_at, latest)))
 
 
 def latest_time(db: sqlite3.Connection) -> str:

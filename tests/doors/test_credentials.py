@@ -114,6 +114,25 @@ async def test_a_new_tenant_has_the_starter_voices_and_can_be_shut_out(shop):
     assert await code(shop, "/v1/tenants", "POST", TOKEN, {"id": "kiosk"}) == (409, "tenant_exists")
 
 
+async def test_the_owner_rules_which_consents_a_tenant_takes(shop):
+    await ask(shop, "/v1/tenants", "POST", TOKEN, {"id": "strict", "policy": {"spoken_for": ["clone"]}})
+    steward = (await issue(shop, "voice-steward", tenant="strict"))["token"]
+    agreed = {"speaker": "anna", "voice": "anna", "purposes": ["clone"]}
+    assert await code(shop, "/v1/consents", "POST", steward, agreed) == (403, "consent_must_be_spoken")
+    assert (await ask(shop, "/v1/consents", "POST", steward, {**agreed, "purposes": ["speak"]}))[0] == 201
+    rule = {"policy": {"excluded": ["speak"], "by_person": True}}
+    assert await code(shop, "/v1/tenants/strict", "PATCH", steward, rule) == (403, "role_not_allowed")
+    status, tenant, _ = await ask(shop, "/v1/tenants/strict", "PATCH", TOKEN, rule)
+    assert status == 200 and tenant["policy"]["excluded"] == ["speak"] and tenant["policy"]["spoken_for"] == []
+    assert tenant["in_force"] == tenant["policy"]  # this box demands nothing more
+    assert await code(shop, "/v1/tenants/strict", "PATCH", TOKEN, {"policy": {"excluded": ["dance"]}}) == (
+        422,
+        "field_invalid",
+    )
+    entries = (await ask(shop, "/v1/audit", token=TOKEN, action="tenant.change"))[1]["items"]
+    assert entries[0]["details"]["excluded"] == "speak"
+
+
 async def test_guessing_tokens_gets_slower_and_keeps_nobody_out_who_has_one(shop):
     issued = await issue(shop)
     wrong = f"{issued['id']}.{'A' * 43}"

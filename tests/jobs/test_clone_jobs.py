@@ -79,6 +79,14 @@ async def test_an_overfit_state_loses_to_an_earlier_one_and_a_person_promotes_wh
         assert not ended.result["promoted"] and (await careful.registry.get_voice("main", "anna")).current is None
 
 
+async def test_a_tenants_policy_leaves_promotion_to_a_person(box: Any) -> None:
+    row = ("main", "main", "{}", "2026", json.dumps({"by_person": True}))
+    query = "INSERT INTO tenants (id, title, quota, created_at, policy) VALUES (?, ?, ?, ?, ?)"
+    await box.db.write(lambda db: db.execute(query, row) and None)
+    ended = await box.finished(await box.submit("hello", steps=3))
+    assert ended.result["passed"] and not ended.result["promoted"]
+
+
 async def test_of_many_clips_some_are_held_out_and_only_the_examination_hears_them(box: Any) -> None:
     clips = [await box.record(f"Sentence number {n}.", seconds=4.0, hz=205.0 + n) for n in range(7)]
     await box.consents.record("main", NewConsent("Anna", "anna"))

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from appliance.doors.http.schemas import VOICE_ID, Asked, PageQuery, Told
+from appliance.policies import ConsentPolicy
 from appliance.security.permissions import DOORS
+from appliance.settings import Purpose
 
 Role = Literal["owner", "tenant-admin", "voice-steward", "operator", "developer", "auditor", "device"]
 TENANT_ID = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -22,14 +24,28 @@ class QuotaAsked(Asked):
     concurrent: int | None = Field(None, ge=1, description="requests under way at once")
 
 
+class PolicyAsked(Asked):
+    """What a tenant demands of consents beyond what the box does; nothing here allows what the box forbids."""
+
+    spoken_for: list[Purpose] = Field([], description="purposes for which the speaker has to say it aloud")
+    excluded: list[Purpose] = Field([], description="purposes that nobody may agree to")
+    longest_days: int | None = Field(None, ge=1, le=36_600, description="after which a consent ends in any case")
+    by_person: bool = Field(False, description="a passed examination promotes no voice: a person does")
+
+    def as_policy(self) -> ConsentPolicy:
+        return ConsentPolicy.from_json(self.model_dump())
+
+
 class TenantAsked(Asked):
     id: str = Field(pattern=TENANT_ID)
     title: str = Field("", max_length=200)
     quota: QuotaAsked = QuotaAsked()
+    policy: PolicyAsked = PolicyAsked()
 
 
 class TenantChange(Asked):
     quota: QuotaAsked | None = Field(None, description="replaces the whole quota")
+    policy: PolicyAsked | None = Field(None, description="replaces the whole policy")
     is_disabled: bool | None = Field(None, description="true: its tokens and people are shut out")
 
 
@@ -37,6 +53,8 @@ class TenantTold(Told):
     id: str
     title: str
     quota: dict[str, int | None]
+    policy: dict[str, Any]
+    in_force: dict[str, Any]  # the policy together with what the box demands
     created_at: str
     disabled_at: str | None
 
