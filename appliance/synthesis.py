@@ -60,6 +60,7 @@ class SpeechRequest:
     priority: int = 0  # higher goes first: announcements over listeners
     client: str = ""  # whoever shares one limit: an address or a token id
     purpose: str = "speak"  # checked against the speaker's consent
+    continues: bool = False  # goes on with what the same listener just heard: the audible label is not said again
 
 
 @dataclass(frozen=True)
@@ -341,8 +342,10 @@ class _Plan:
     @property
     def spoken(self) -> Spoken:
         """As the marks need it."""
-        who = self.request.client
-        return Spoken(self.voice, self.rendition, self.text, self.sample_rate, who, self.allowed_by)
+        request = self.request
+        return Spoken(
+            self.voice, self.rendition, self.text, self.sample_rate, request.client, self.allowed_by, request.continues
+        )
 
     @cached_property
     def clauses(self) -> list[MarkedClause]:

@@ -141,7 +141,7 @@ class Utterance:
         await listener.done(self._index, round(self._spoken_s, 3))
 
     async def _speak(self, text: str, complete_at: float, mouth: Mouth, listener: Listener) -> None:
-        speech = await mouth.synthesis.open(replace(self._order, text=text))
+        speech = await mouth.synthesis.open(replace(self._order, text=text, continues=self._index > 0))
         piece, is_first = Piece(self._index, text, speech), True
         async with aclosing(speech.chunks) as chunks:
             async for audio in chunks:

@@ -35,6 +35,7 @@ class Spoken:
     sample_rate: int  # Hz
     client: str  # who gets it
     consent: str  # id; empty for a starter voice, which is nobody's
+    continues: bool = False  # the listener has just heard what comes before it, label included
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class MarksStage:
         )
 
     def _is_labelled(self, spoken: Spoken) -> bool:
+        if spoken.continues:
+            return False
         match self._settings.profile:
             case "cn":
                 return True

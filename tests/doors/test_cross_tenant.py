@@ -16,9 +16,16 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from open_box import TOKEN, open_box
+from wyoming.client import AsyncTcpClient
+from wyoming.info import Describe
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
 from appliance.contracts import QualityReport
+from appliance.doors.wyoming.door import WyomingDoor
+from appliance.doors.wyoming.info import InfoRooms
+from appliance.doors.wyoming.session import SessionRooms
 from appliance.events import Event
+from appliance.settings import WyomingSettings
 from appliance.voices.records import NewConsent, NewRecording, NewRendition, NewVersion, NewVoice
 
 SECRET = "zanzibar"  # stands in every text that is the other tenant's
@@ -272,3 +279,38 @@ async def test_live_events_and_speech_tell_nothing_either(shared):
         assert status == 404, said
     status, said, _ = await send(box, "GET", "/v1/announcements/events", token)
     assert status == 200 and not HIDDEN.search(said.decode())
+
+
+async def test_the_wyoming_door_of_another_tenant_knows_no_voice_whatever_id_is_asked(shared):
+    """Every id of the other tenant as a voice or a speaker: not a byte of sound, nor a word about it."""
+    box, token = shared
+    services = box.services
+    bound = WyomingSettings(port=0, token=token.partition(".")[0])
+    settings = services.settings.model_copy(update={"wyoming": bound})
+    info = InfoRooms(services.registry, services.consents, services.plugins, "sine", "Counter")
+    rooms = SessionRooms(settings, services.security, services.synthesis, services.metrics, info)
+    ids = sorted({one for every in ids_of(await belongings(box)).values() for one in every})
+    chance, wrong = random.Random(6), []
+    async with (door := WyomingDoor(rooms)).opened():
+        (told,) = await ask_wyoming(door.port, Describe())
+        assert any(voice["installed"] for voice in told.data["tts"][0]["voices"])
+        assert not HIDDEN.search(str(told.data))
+        for number in range(max(WALK // 20, 2 * len(ids))):
+            name = ids[number % len(ids)] + chance.choice(["", "", "@1", "@2"])
+            voice = SynthesizeVoice(name=name, speaker=chance.choice([None, None, chance.choice(ids)]))
+            streamed = (SynthesizeStart(voice), SynthesizeChunk("Good morning. "), SynthesizeStop())
+            events = streamed if number % 2 else (Synthesize("Good morning, all.", voice),)
+            heard = await ask_wyoming(door.port, *events)
+            if [(event.type, event.data.get("code")) for event in heard] != [("error", "voice_not_found")]:
+                wrong.append((name, heard))
+    assert not wrong, wrong[:5]
+
+
+async def ask_wyoming(port, *events):
+    heard = []
+    async with AsyncTcpClient("127.0.0.1", port, read_timeout=20) as client:
+        for event in events:
+            await client.write_event(event.event())
+        while not heard or heard[-1].type not in {"error", "info", "audio-stop"}:
+            heard.append(await client.read_event())
+    return heard

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,7 +21,7 @@ from appliance.errors import Busy, Unavailable, VoicedError
 log = logging.getLogger("voiced.wyoming")
 
 BACKLOG = 64
-HELD_BYTES = 1 << 16  # of sound that waits for a client to take it: 1.3 s
+HELD_BYTES = 1 << 16  # of sound that waits for a client to take it, here and (doubled) in the kernel: 4 s together
 CLOSE_S = 2.0
 
 
@@ -103,6 +104,7 @@ class WyomingDoor:
             writer.transport.abort()
             return
         writer.transport.set_write_buffer_limits(high=HELD_BYTES)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HELD_BYTES)
         self._connections.add(task)
         try:
             session = Session(self._rooms, self._rights, Line(peer[0], reader, writer))

@@ -154,7 +154,8 @@ class Session:
     async def _order(self, event: WyomingEvent, guest: Guest) -> SpeechRequest:
         if event.data.get("text_format") not in {None, "text"}:
             raise InvalidInput("wyoming_text_format", format=_told(event.data["text_format"]))
-        asked = event.data.get("voice") or {}
+        asked = event.data.get("voice")
+        asked = {} if asked is None else asked
         if not isinstance(asked, dict):
             raise InvalidInput("wyoming_event_malformed", reason="voice is no object")
         voice = await self._voice_of(asked, guest)
