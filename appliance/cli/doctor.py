@@ -224,6 +224,21 @@ def _daemon(terminal: Terminal) -> Iterator[Finding]:
         )
         return
     yield Finding("daemon", OK, "daemon_good", {"url": url, "status": ready})
+    yield from _wyoming(terminal)
+
+
+def _wyoming(terminal: Terminal) -> Iterator[Finding]:
+    """The door for assistants, as the daemon tells it; nothing where it is switched off, or who asks may not know."""
+    try:
+        told = terminal.client.get("/v1/system")["wyoming"]
+    except VoicedError:
+        return
+    if told["state"] == "open":
+        yield Finding("wyoming", OK, "wyoming_open", {name: told[name] for name in ("host", "port", "connections")})
+    elif told["state"] == "closed":
+        is_untouched = told["code"] == "wyoming_not_trusted"  # nobody has set it up: that is no fault
+        measured = {"problem": told["problem"], "todo": told["remedy"]}
+        yield Finding("wyoming", OK if is_untouched else WARNING, "wyoming_closed", measured)
 
 
 def _is_ill(findings: list[Finding]) -> bool:

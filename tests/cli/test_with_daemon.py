@@ -173,6 +173,8 @@ def test_doctor_finds_the_daemon(box, tones):
     rows = {row["name"]: row for row in box("doctor", "--json").document["checks"]}
     assert rows["daemon"]["state"] == "ok"
     assert rows["daemon"]["measured"]["url"].rstrip("/") == tones.url
+    assert rows["wyoming"]["state"] == "ok"  # closed, as this box asks for credentials and nobody bound the door
+    assert "Wyoming" in rows["wyoming"]["message"]
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(tones, voiced):

@@ -8,10 +8,18 @@ import uuid
 from contextlib import AsyncExitStack
 
 import pytest
-from zeroconf import IPVersion
-from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+from zeroconf import IPVersion, ServiceStateChange
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from appliance.doors.discovery import SERVICE, announce, browse, instance_name, reachable_addresses
+from appliance.doors.discovery import (
+    SERVICE,
+    WYOMING,
+    announce,
+    announce_wyoming,
+    browse,
+    instance_name,
+    reachable_addresses,
+)
 from appliance.doors.http.services import Box
 from appliance.settings import Settings
 
@@ -78,6 +86,30 @@ async def test_boxes_that_start_together_end_with_different_names(tmp_path):
                 found = [names.get(box.uuid, "") for box in boxes]
         assert len(set(found)) == 3
         assert found[0] == name  # the smallest uuid keeps it
+
+
+async def test_the_wyoming_door_is_found_by_home_assistants_browser_and_withdrawn(tmp_path):
+    box, seen = box_named(f"Till {uuid.uuid4().hex[:6]}"), dict[str, bool]()
+    zeroconf = AsyncZeroconf(ip_version=IPVersion.V4Only)
+
+    def notice(zeroconf, service_type, name, state_change):
+        seen[name] = state_change is not ServiceStateChange.Removed
+
+    browser = AsyncServiceBrowser(zeroconf.zeroconf, WYOMING, handlers=[notice])
+    async with announce_wyoming(box, 10_200, settings(tmp_path)) as announcement:
+        name = f"{await said(announcement)}.{WYOMING}"
+        async with asyncio.timeout(15):
+            while not seen.get(name):
+                await asyncio.sleep(0.05)
+        info = AsyncServiceInfo(WYOMING, name)
+        assert await info.async_request(zeroconf.zeroconf, 3000)
+        assert (info.port, info.parsed_addresses()) == (10_200, ["127.0.0.1"])
+        assert info.decoded_properties == {"uuid": box.uuid, "version": "0.1.0", "name": box.name}
+    async with asyncio.timeout(15):
+        while seen[name]:
+            await asyncio.sleep(0.05)
+    await browser.async_cancel()
+    await zeroconf.async_close()
 
 
 def test_names_become_one_label_that_mdns_can_carry():

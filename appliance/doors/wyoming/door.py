@@ -23,6 +23,7 @@ log = logging.getLogger("voiced.wyoming")
 BACKLOG = 64
 HELD_BYTES = 1 << 16  # of sound that waits for a client to take it, here and (doubled) in the kernel: 4 s together
 CLOSE_S = 2.0
+UNTOUCHED = "wyoming_not_trusted"  # nobody bound the door on a box that asks for credentials: no fault of the box
 
 
 class WyomingDoor:
@@ -77,7 +78,7 @@ class WyomingDoor:
             servers = await self._listen(host, self._rooms.settings.wyoming.port)
         except VoicedError as error:
             self._problem = error
-            log.warning("Wyoming stays closed: %s", error)
+            log.log(logging.INFO if error.code == UNTOUCHED else logging.WARNING, "Wyoming stays closed: %s", error)
             return []
         self.port = servers[0].sockets[0].getsockname()[1]
         log.info("Wyoming on %s, port %d", host, self.port)
