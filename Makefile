@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 # a marker per set of extras: installed again only when pyproject.toml is newer than it
 READY = $(VENV)/.ready-
 
-.PHONY: help demo run test lint clean
+.PHONY: help demo run test lint native clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -23,6 +23,7 @@ help:
 	@echo "make run    install and run the daemon with its state in ./state"
 	@echo "make test   install and run the tests"
 	@echo "make lint   install and run ruff, mypy and the import contract"
+	@echo "make native install the native kernel, too (needs a C++ compiler; docs/native.md)"
 	@echo "make clean  remove the virtual environment and the demo's output"
 
 demo: $(READY)appliance
@@ -32,7 +33,10 @@ run: $(READY)appliance
 	@exec $(BIN)/voiced run --state-dir state $(ARGS)
 
 test: $(READY)test
+	@! command -v $(CXX) >/dev/null || $(MAKE) --no-print-directory native || echo "voiced: going on without the native kernel"
 	@exec $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
+
+native: $(READY)native
 
 lint: $(READY)lint
 	$(BIN)/ruff check .
@@ -51,6 +55,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV)
+
+# The kernel is a distribution of its own. Without a compiler the box works and its tests are skipped.
+KERNEL := $(wildcard plugins/backend_native/*.* plugins/backend_native/kernel/*)
+
+$(READY)native: $(KERNEL) | $(BIN)/python
+	@echo "voiced: building the native kernel …"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) --no-deps --force-reinstall ./plugins/backend_native
+	@touch $@
 
 $(READY)%: pyproject.toml | $(BIN)/python
 	@echo "voiced: installing [$*] into $(VENV) (once; about 2 GB on disk with everything) …"

@@ -129,6 +129,10 @@ class Session(ABC):
 
         return run
 
+    def type_of(self, name: str) -> np.dtype[Any]:
+        """Of the elements that `bind` takes for a float input or output."""
+        return np.dtype(np.float32)
+
     @abstractmethod
     def close(self) -> None:
         """Give memory back; idempotent."""

@@ -30,12 +30,15 @@ BACKENDS = installed_backends()
 
 
 USABLE = {name: made for name, made in BACKENDS.items() if made.probe().usable}
+GENERAL = {
+    name for name, made in USABLE.items() if {"onnx", "torch"} & set(made.formats)
+}  # the others know one network
 WEIGHTS = np.arange(6, dtype=np.float32).reshape(3, 2)
 SHIFT = np.array([0.5, -0.5], np.float32)
 COARSE = ("bf16", "gpu", "npu", "cuda", "tensorrt")  # in names of backends that compute in half precision
 
 
-@pytest.fixture(params=sorted(USABLE))
+@pytest.fixture(params=sorted(GENERAL))
 def backend(request: pytest.FixtureRequest) -> Backend:
     return USABLE[request.param]
 

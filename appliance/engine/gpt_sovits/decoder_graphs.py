@@ -50,16 +50,16 @@ def step_graph(network: TextToSemantic, bits: int = 32) -> onnx.ModelProto:
     return _Step(network, bits).build("step")
 
 
-def quantize(weight: Array) -> tuple[Array, Array]:
-    """(outputs, inputs) -> 8-bit numbers (outputs, groups, GROUP) around 128, scales (outputs * groups,).
+def quantize(weight: Array, group: int = GROUP) -> tuple[Array, Array]:
+    """(outputs, inputs) -> 8-bit numbers (outputs, groups, group) around 128, scales (outputs * groups,).
 
     Symmetric: the largest number of a group becomes 127. The last group is filled up with zeros.
     """
     outputs, inputs = weight.shape
-    groups = -(-inputs // GROUP)
-    grouped = np.zeros((outputs, groups * GROUP), np.float32)
+    groups = -(-inputs // group)
+    grouped = np.zeros((outputs, groups * group), np.float32)
     grouped[:, :inputs] = weight
-    grouped = grouped.reshape(outputs, groups, GROUP)
+    grouped = grouped.reshape(outputs, groups, group)
     scales = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / 127.0, np.finfo(np.float32).tiny)
     numbers = np.rint(grouped / scales) + 128.0
     return numbers.astype(np.uint8), scales.astype(np.float32).reshape(-1)

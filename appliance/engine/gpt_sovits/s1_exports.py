@@ -2,8 +2,8 @@
 
 The prefill exists in floats, as plain ONNX and as OpenVINO's own, and with 8-bit weights; which backend reads prompts
 is measured like for any network (`placement`). The step exists in floats and with 8-bit weights for runtimes with
-operators for it; 8 bits are used where they pass the exam of `s1_exam`, floats otherwise, the network itself where
-neither can be.
+operators for it, and in half floats and 8 bits for one that knows the network (`decoder_arrays`). 8 bits are used where
+they pass the exam of `s1_exam`, floats otherwise, the network itself where neither can be.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from appliance.contracts import Artifact, EngineHost, JsonDict, Session, SessionOptions
-from appliance.engine.artifact_store import Port, Prepared, Source, usable_backends
+from appliance.engine.artifact_store import Examination, Port, Prepared, Source, usable_backends
 from appliance.engine.exporting import FLOAT, NetworkExport, Written, export, relative_error
 from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
+from appliance.engine.gpt_sovits.decoder_arrays import FORMAT as ARRAYS
+from appliance.engine.gpt_sovits.decoder_arrays import write_arrays
 from appliance.engine.gpt_sovits.decoder_graphs import prefill_graph, step_graph
 from appliance.engine.gpt_sovits.decoding import Decoder, TorchDecoder
 from appliance.engine.gpt_sovits.device_decoder import DeviceDecoder
@@ -34,10 +36,11 @@ from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemant
 from appliance.engine.gpt_sovits.turns import Turns
 from appliance.engine.placement import PlacedNetwork, place
 from appliance.engine.placement_records import DIFFERS, Network
+from appliance.engine.placement_trial import CLEARLY_FASTER
 from appliance.errors import Unavailable
 
 PREFILL, STEP = "s1.prefill", "s1.step"
-CONTRIB, INT8 = "onnx_contrib", "int8"
+CONTRIB, INT8, HALF = "onnx_contrib", "int8", "half"
 MOST_DISTANCE = 0.05  # of the prefill: rms of the error over the rms of keys, values or logits
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -84,7 +87,7 @@ class S1Decoders:
         for backend in module_backends(self.host):
             facts[backend] = _row(backend, FLOAT)
             ways[backend] = self._device_opener(backend, facts[backend])
-        for artifact, backend in self._steps():
+        for artifact, backend in self._ranked():
             name = f"{backend} {artifact.precision}"
             ways[name] = self._opener(name, artifact, backend)
             facts[name] = self._facts(artifact, backend)
@@ -92,12 +95,38 @@ class S1Decoders:
         facts[TorchDecoder.name] = _row("torch", FLOAT)
         return DecodeLoop(ways, self.config, facts, tuple(self._refused()), self.turns)
 
+    def _ranked(self) -> list[tuple[Artifact, str]]:
+        """Eight bits before the others, and the fastest first; an earlier one keeps its place unless a later one was
+        clearly faster in its exam.
+        """
+        found: list[tuple[Artifact, str]] = []
+        for step in sorted(self._steps(), key=lambda step: step[0].precision != INT8):
+            slower = (
+                at
+                for at, other in enumerate(found)
+                if (other[0].precision == INT8) == (step[0].precision == INT8)
+                and self._spent_ms(*step) < CLEARLY_FASTER * self._spent_ms(*other)
+            )
+            found.insert(next(slower, len(found)), step)
+        return found
+
+    def _spent_ms(self, artifact: Artifact, backend: str) -> float:
+        exam = self._exam(artifact, backend)
+        return exam.milliseconds if exam is not None and exam.milliseconds is not None else float("inf")
+
+    def _exam(self, artifact: Artifact, backend: str) -> Examination | None:
+        exported = self.prepared[STEP].manifest.artifacts
+        exams = (exam for row in exported if row.file == artifact.path.name for exam in row.exams)
+        return next((exam for exam in exams if exam.backend == backend), None)
+
     def _steps(self) -> Iterable[tuple[Artifact, str]]:
         artifacts = self.prepared[STEP].artifacts if self.prepared else ()
         for artifact in artifacts:
             for name in usable_backends(self.host.backends) if artifacts else ():
                 backend = self.host.backends[name]
-                if artifact.format in backend.formats and artifact.precision in backend.precisions:
+                exam = self._exam(artifact, name)
+                reads = artifact.format in backend.formats and artifact.precision in backend.precisions
+                if reads and (exam is None or exam.passed):
                     yield artifact, name
 
     def _device_opener(self, backend: str, facts: JsonDict) -> Callable[[], Decoder]:
@@ -128,12 +157,10 @@ class S1Decoders:
         return make
 
     def _facts(self, artifact: Artifact, backend: str) -> JsonDict:
-        row = _row(backend, artifact.precision)
-        for exported in self.prepared[STEP].manifest.artifacts:
-            for exam in exported.exams:
-                if exported.file == artifact.path.name and exam.backend == backend:
-                    row |= {"version": exam.version, "distance": exam.distance}
-                    row |= {"milliseconds": exam.milliseconds, "reason": exam.reason}
+        row, exam = _row(backend, artifact.precision), self._exam(artifact, backend)
+        if exam is not None:
+            row |= {"version": exam.version, "distance": exam.distance}
+            row |= {"milliseconds": exam.milliseconds, "reason": exam.reason}
         return row
 
     def _refused(self) -> Iterable[JsonDict]:
@@ -228,12 +255,14 @@ def _described_step(network: TextToSemantic, exam: Exam, source: Source) -> Netw
 def _write_step(network: TextToSemantic, folder: Path, formats: Iterable[str]) -> Iterable[Written]:
     import onnx
 
-    if CONTRIB not in formats:
-        return
-    for bits, precision in ((8, INT8), (32, FLOAT)):  # in order of preference
+    for bits, precision in ((8, INT8), (32, FLOAT)) if CONTRIB in formats else ():
         path = folder / f"step_{precision}.onnx"
         onnx.save(step_graph(network, bits), path)
         yield Written(precision, CONTRIB, (path,))
+    for bits, precision in ((8, INT8), (16, HALF)) if ARRAYS in formats else ():
+        path = folder / f"step_{precision}.safetensors"
+        write_arrays(network, path, bits)
+        yield Written(precision, ARRAYS, (path,))
 
 
 class _Prefill(nn.Module):

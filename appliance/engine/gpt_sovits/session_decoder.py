@@ -30,22 +30,22 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Reserve:
-    """Keys and values of all slots: by kind and layer (SLOTS, h, ROWS, d / h) float32, in memory that is taken when it
-    is written. For official sizes 4 MB at most per slot, kind and layer.
+    """Keys and values of all slots: by name and layer (SLOTS, h, ROWS, d / h) of `kind`, in memory that is taken when
+    it is written. For official sizes 4 MB at most per slot, name and layer, of half floats 2 MB.
     """
 
-    def __init__(self, config: TextToSemanticConfig) -> None:
+    def __init__(self, config: TextToSemanticConfig, kind: np.dtype[Any]) -> None:
         shape = (SLOTS, config.heads, ROWS, config.width // config.heads)
-        self._block = int(np.prod(shape[1:])) * 4  # bytes, whole pages
+        self._block = int(np.prod(shape[1:])) * kind.itemsize  # bytes, whole pages
         self._tables = config.layers * len(KINDS)
         size = self._tables * SLOTS * self._block
         self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory.madvise(mmap.MADV_NOHUGEPAGE)  # a large page would take the memory of rows that may never come
-        whole = np.frombuffer(self._memory, np.float32).reshape(self._tables, *shape)
+        whole = np.frombuffer(self._memory, kind).reshape(self._tables, *shape)
         self.arrays: Arrays = {
-            f"{kind}_{layer}": whole[layer * len(KINDS) + index]
+            f"{name}_{layer}": whole[layer * len(KINDS) + index]
             for layer in range(config.layers)
-            for index, kind in enumerate(KINDS)
+            for index, name in enumerate(KINDS)
         }
 
     def store(self, slot: int, read: Arrays) -> int:
@@ -54,7 +54,8 @@ class Reserve:
         for name, table in self.arrays.items():
             rows = read[name]
             count = rows.shape[2]
-            table[slot, :, :count] = rows[0]
+            with np.errstate(over="ignore"):  # what is no half float makes logits that are not finite
+                table[slot, :, :count] = rows[0]
         return count
 
     def free(self, slot: int) -> None:
@@ -71,7 +72,7 @@ class SessionDecoder(Decoder):
     def __init__(self, name: str, config: TextToSemanticConfig, prefill: Session, step: Session) -> None:
         self.name = name
         self._prefill, self._step = prefill, step
-        self._reserve = Reserve(config)
+        self._reserve = Reserve(config, step.type_of("keys_0"))
         self._slots: list[Place | None] = [None] * SLOTS
         self._calls: dict[tuple[int, int], tuple[Callable[[], None], NDArray[np.int32]]] = {}
         self._tokens, self._positions = np.zeros((SLOTS, 1), np.int64), np.zeros((SLOTS, 1), np.int64)

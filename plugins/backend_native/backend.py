@@ -1,0 +1,164 @@
+"""The native backend and its sessions: the step of s1 on the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.artifacts import check_digest, damaged, read_artifact
+from appliance.contracts import Artifact, Backend, Device, Probe, Session, SessionOptions
+from appliance.errors import Unavailable
+
+from . import library
+from .arrays import Malformed, read
+from .library import Decoder, KernelError, Shape
+
+NAME = "native"
+FORMAT = "s1_arrays"
+LEVEL = "VOICED_NATIVE_LEVEL"  # in the environment: instructions to use instead of the best ones
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class NativeBackend(Backend):
+    """Computes steps of s1 from plain arrays, with the best instructions that the processor has."""
+
+    name = NAME
+    formats = (FORMAT,)
+    precisions = ("int8", "half")
+
+    def __init__(self, level: str = "") -> None:
+        self._level = level or os.environ.get(LEVEL, "")
+
+    def probe(self) -> Probe:
+        """Whether the kernel was built for this machine, and which instructions it uses."""
+        try:
+            level = library.level(self._level)
+        except OSError as error:
+            return Probe(usable=False, reason=f"the kernel was not built for this machine: {error}"[:200])
+        if not level:
+            return Probe(usable=False, reason=f"this processor has no instructions of the name {self._level}")
+        return Probe(usable=True, devices=(Device("cpu", level),), version=f"{_release()} {level}")
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> NativeSession:
+        """Read the file once, check its digest and every array in it, and give the kernel its copy.
+
+        Raises Corrupt("artifact_corrupt"); Unavailable with "backend_unsuitable" for another device or format,
+        "backend_unavailable" where the kernel cannot run or does not compute such sizes.
+        """
+        device = options.device or "cpu"
+        if device != "cpu" or artifact.format not in self.formats:
+            raise Unavailable("backend_unsuitable", backend=self.name, device=device, format=artifact.format)
+        found = self.probe()
+        if not found.usable:
+            raise Unavailable("backend_unavailable", backend=self.name, reason=found.reason)
+        content = read_artifact(artifact)
+        digest = hashlib.sha256(content).hexdigest()
+        check_digest(artifact, digest)
+        try:
+            shape, arrays = read(content)
+        except Malformed as error:
+            raise damaged(artifact, "arrays of a decoder", str(error)) from error
+        try:
+            return NativeSession(shape, Decoder(shape, arrays, options.threads, self._level))
+        except KernelError as error:
+            raise Unavailable("backend_unavailable", backend=self.name, reason=str(error)) from error
+
+
+class NativeSession(Session):
+    """The step of one s1. Keys and values are half floats in the memory of the caller and grow in place."""
+
+    def __init__(self, shape: Shape, decoder: Decoder) -> None:
+        self._shape = shape
+        self._decoder = decoder
+        self._turn = threading.Lock()
+        tables = [f"{kind}_{layer}" for layer in range(shape.layers) for kind in ("keys", "values")]
+        self.inputs = ("tokens", "positions", "rows", "total", *tables)
+        self.outputs = ("logits", *(f"grown_{name}" for name in tables))
+
+    def type_of(self, name: str) -> np.dtype[Any]:
+        return np.dtype(np.float16 if name.startswith(("keys_", "values_", "grown_")) else np.float32)
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Execute once on copies of keys and values. Raises as `bind`."""
+        rows = len(feeds["rows"])
+        arrays: dict[str, NDArray[Any]] = {name: np.array(feeds[name]) for name in self.inputs}
+        for name in self.inputs[4:]:
+            arrays[name] = arrays[f"grown_{name}"] = arrays[name].astype(np.float16)
+        arrays["logits"] = np.empty((rows, 1, self._shape.vocabulary), np.float32)
+        self.bind(arrays)()
+        return {name: arrays[name] for name in self.outputs}
+
+    def bind(self, arrays: Arrays) -> Callable[[], None]:
+        """As `Session.bind`; keys and values have to be the memory of what they grow into.
+
+        Raises Unavailable("backend_unavailable") for arrays of other types and sizes, and so does the call for numbers
+        out of range in them; Unavailable("session_closed") after `close`.
+        """
+        held = dict(arrays)
+        rows, capacity = self._check(held)
+        pointers: list[object] = [held[name].ctypes.data for name in ("tokens", "positions", "rows")]
+        for kind in ("keys", "values"):
+            tables = [held[f"{kind}_{layer}"].ctypes.data for layer in range(self._shape.layers)]
+            pointers.append((ctypes.c_void_p * len(tables))(*tables))
+        pointers.append(held["logits"].ctypes.data)
+
+        def run() -> None:
+            with self._turn:
+                if not self._decoder.is_open or not held:  # `held` keeps the memory where it is
+                    raise Unavailable("session_closed", backend=NAME)
+                try:
+                    self._decoder.step(rows, capacity, pointers)
+                except KernelError as error:
+                    raise _refused(str(error)) from error
+
+        return run
+
+    def close(self) -> None:
+        with self._turn:
+            self._decoder.close()
+
+    def _check(self, arrays: Arrays) -> tuple[int, int]:
+        """Rows and capacity. Raises Unavailable("backend_unavailable"): the kernel believes what it is told."""
+        shape = self._shape
+        try:
+            rows, capacity = len(arrays["rows"]), arrays["keys_0"].shape[2]
+            expected: dict[str, tuple[type, tuple[int, ...]]] = {
+                "tokens": (np.int64, (rows, 1)),
+                "positions": (np.int64, (rows, 1)),
+                "rows": (np.int32, (rows,)),
+                "logits": (np.float32, (rows, 1, shape.vocabulary)),
+            }
+            table = (rows, shape.heads, capacity, shape.head_size)
+            expected |= dict.fromkeys((*self.inputs[4:], *self.outputs[1:]), (np.float16, table))
+            for name, (kind, sizes) in expected.items():
+                array = arrays[name]
+                if array.dtype != kind or array.shape != sizes or not array.flags.c_contiguous:
+                    raise _refused(f"{name} is {array.dtype}{list(array.shape)}")
+            moved = [
+                name for name in self.inputs[4:] if arrays[name].ctypes.data != arrays[f"grown_{name}"].ctypes.data
+            ]
+        except (KeyError, IndexError, TypeError) as error:
+            raise _refused(f"{error} is missing") from error
+        if moved or not 1 <= rows <= library.MOST_ROWS or not 1 <= capacity <= library.MOST_CAPACITY:
+            raise _refused(f"{rows} rows, capacity {capacity}, {len(moved)} tables that do not grow in place")
+        return rows, capacity
+
+
+def _refused(reason: str) -> Unavailable:
+    return Unavailable("backend_unavailable", backend=NAME, reason=reason)
+
+
+def _release() -> str:
+    try:
+        return version("voiced-native")
+    except PackageNotFoundError:
+        return "0"

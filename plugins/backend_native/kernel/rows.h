@@ -1,0 +1,240 @@
+// The arithmetic of a step, written once over the primitives of a level. A level's file includes this inside its own
+// unnamed namespace, after it has defined
+//   LANES                        floats of a vector
+//   Bytes, load_bytes, dot4      four weights around 128 per lane, and their sum of products with four numbers
+//   load_halves, store_halves    LANES half floats
+//   multiply_add, sums           a * b + c; the sums of LANES vectors as one vector
+//   OFFSET, strips(rows)         what weights are too large by in `dot4`; how many vectors of outputs suit a tile
+//
+// A row gets the same operations in the same order whatever its neighbours are: that is what makes an answer the same
+// in company as alone.
+
+inline Floats load(const float* from) { return *reinterpret_cast<const LooseFloats*>(from); }
+inline void store(float* to, Floats values) { *reinterpret_cast<LooseFloats*>(to) = values; }
+inline Floats all(float value) { return value - Floats{}; }
+
+inline float sum_of(Floats values) {
+    float total = 0;
+    for (int lane = 0; lane < LANES; lane++) total += values[lane];
+    return total;
+}
+
+inline float largest_of(Floats values) {
+    float most = values[0];
+    for (int lane = 1; lane < LANES; lane++) most = values[lane] > most ? values[lane] : most;
+    return most;
+}
+
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+
+constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number in the lowest bits
+
+inline Ints rounded(Floats x) { return reinterpret_cast<Ints>(x + ROUNDING) - reinterpret_cast<Ints>(all(ROUNDING)); }
+
+constexpr float SERIES[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+
+// e^x for x <= 0: 2^n times a polynomial in what is left, |rest| <= ln(2) / 2 (coefficients as in Cephes).
+inline Floats exponential(Floats x) {
+    x = larger(x, all(-87.0f));
+    Ints whole = rounded(x * 1.44269504f);
+    Floats n = __builtin_convertvector(whole, Floats);
+    Floats rest = multiply_add(n, all(-0.693359375f), x);
+    rest = multiply_add(n, all(2.12194440e-4f), rest);
+    Floats y = all(1.9875691500e-4f);
+    for (float term : SERIES) y = multiply_add(y, rest, all(term));
+    y = multiply_add(y, rest * rest, rest + 1.0f);
+    return y * reinterpret_cast<Floats>((whole + 127) << 23);
+}
+
+// Floats -> numbers of 8 bits with one scale per group, the largest becomes 127.
+void prepare(const Matrix& m, const float* x, int rows, Operand& to) {
+    to.floats = x;
+    if (!m.group) return;
+    for (int row = 0; row < rows; row++)
+        for (int g = 0; g < m.groups; g++) {
+            const float* from = x + size_t(row) * m.inputs + size_t(g) * m.group;
+            int8_t* numbers = to.numbers + size_t(row) * m.padded() + size_t(g) * m.group;
+            const int count = m.inputs - g * m.group < m.group ? m.inputs - g * m.group : m.group;
+            Floats most = {};
+            for (int k = 0; k < count; k += LANES) most = larger(most, larger(load(from + k), -load(from + k)));
+            const float peak = largest_of(most);
+            const Floats up = all(peak > 0 ? 127 / peak : 0);
+            Ints total = {};
+            for (int k = 0; k < m.group; k += LANES) {
+                Ints whole = {};
+                if (k < count) whole = rounded(load(from + k) * up);
+                total += whole;
+                *reinterpret_cast<LooseNumbers*>(numbers + k) = __builtin_convertvector(whole, Numbers);
+            }
+            int32_t sum = 0;
+            for (int lane = 0; lane < LANES; lane++) sum += total[lane];
+            to.scales[row * m.groups + g] = peak / 127;
+            to.offsets[row * m.groups + g] = -OFFSET * sum;
+        }
+}
+
+// A strip is one vector of outputs: a panel, or a part of one.
+constexpr int STRIPS = PANEL / LANES;
+
+// ROWS rows times COUNT strips from `strip` on.
+template <int ROWS, int COUNT>
+inline void numbers_tile(const Matrix& m, int strip, const Operand& in, int row, Floats (&total)[ROWS][COUNT]) {
+    const uint8_t* at[COUNT];
+    for (int s = 0; s < COUNT; s++)
+        at[s] = m.data + m.panel_bytes * ((strip + s) / STRIPS) + (strip + s) % STRIPS * LANES * 4;
+    const int8_t* numbers = in.numbers + size_t(row) * m.padded();
+    for (int g = 0; g < m.groups; g++) {
+        Ints sum[ROWS][COUNT];
+        for (int r = 0; r < ROWS; r++)
+            for (int s = 0; s < COUNT; s++) sum[r][s] = in.offsets[(row + r) * m.groups + g] - Ints{};
+        for (int k = 0; k < m.group; k += 4) {
+            Bytes weights[COUNT];
+            for (int s = 0; s < COUNT; s++) weights[s] = load_bytes(at[s] + k * PANEL);
+            for (int r = 0; r < ROWS; r++) {
+                int32_t four;
+                __builtin_memcpy(&four, numbers + size_t(r) * m.padded() + g * m.group + k, 4);
+                for (int s = 0; s < COUNT; s++) sum[r][s] = dot4(sum[r][s], weights[s], four);
+            }
+        }
+        for (int s = 0; s < COUNT; s++) {  // behind the numbers of a group lie its scales, four bytes per output, too
+            at[s] += m.group * PANEL;
+            const Floats scales = load(reinterpret_cast<const float*>(at[s]));
+            at[s] += PANEL * sizeof(float);
+            for (int r = 0; r < ROWS; r++) {
+                const Floats both = scales * in.scales[(row + r) * m.groups + g];
+                total[r][s] = multiply_add(__builtin_convertvector(sum[r][s], Floats), both, total[r][s]);
+            }
+        }
+    }
+}
+
+template <int ROWS, int COUNT>
+inline void halves_tile(const Matrix& m, int strip, const Operand& in, int row, Floats (&total)[ROWS][COUNT]) {
+    const uint16_t* at[COUNT];
+    for (int s = 0; s < COUNT; s++)
+        at[s] = reinterpret_cast<const uint16_t*>(m.data + m.panel_bytes * ((strip + s) / STRIPS)) +
+                (strip + s) % STRIPS * LANES;
+    const float* x = in.floats + size_t(row) * m.inputs;
+    for (int k = 0; k < m.inputs; k++)
+        for (int s = 0; s < COUNT; s++) {
+            const Floats weights = load_halves(at[s] + k * PANEL);
+            for (int r = 0; r < ROWS; r++)
+                total[r][s] = multiply_add(weights, all(x[size_t(r) * m.inputs + k]), total[r][s]);
+        }
+}
+
+template <int ROWS, int COUNT>
+void tile(const Matrix& m, int strip, const Operand& in, int row, float* out, bool rectified) {
+    Floats total[ROWS][COUNT];
+    for (int r = 0; r < ROWS; r++)
+        for (int s = 0; s < COUNT; s++) total[r][s] = load(m.bias + (strip + s) * LANES);
+    if (m.group)
+        numbers_tile<ROWS, COUNT>(m, strip, in, row, total);
+    else
+        halves_tile<ROWS, COUNT>(m, strip, in, row, total);
+    for (int r = 0; r < ROWS; r++)
+        for (int s = 0; s < COUNT; s++) {
+            const Floats y = rectified ? larger(total[r][s], Floats{}) : total[r][s];
+            store(out + size_t(row + r) * m.panels * PANEL + (strip + s) * LANES, y);
+        }
+}
+
+template <int ROWS>
+void tiles(const Matrix& m, int first, int last, const Operand& in, int row, float* out, bool rectified) {
+    constexpr int COUNT = strips(ROWS);
+    int strip = first * STRIPS;
+    for (; strip + COUNT <= last * STRIPS; strip += COUNT) tile<ROWS, COUNT>(m, strip, in, row, out, rectified);
+    for (; strip < last * STRIPS; strip++) tile<ROWS, 1>(m, strip, in, row, out, rectified);
+}
+
+// Panels first … last - 1 of `out` (rows, panels * 16) = weights * operand + bias.
+void multiply(const Matrix& m, int first, int last, const Operand& in, int rows, float* out, bool rectified) {
+    for (int row = 0; row < rows; row += 8) {
+        switch (rows - row) {
+            case 1: tiles<1>(m, first, last, in, row, out, rectified); break;
+            case 2: tiles<2>(m, first, last, in, row, out, rectified); break;
+            case 3: tiles<3>(m, first, last, in, row, out, rectified); break;
+            case 4: tiles<4>(m, first, last, in, row, out, rectified); break;
+            case 5: tiles<5>(m, first, last, in, row, out, rectified); break;
+            case 6: tiles<6>(m, first, last, in, row, out, rectified); break;
+            case 7: tiles<7>(m, first, last, in, row, out, rectified); break;
+            default: tiles<8>(m, first, last, in, row, out, rectified);
+        }
+    }
+}
+
+// Scores of rows 0 … count - 1 against the query; the last block is filled up with what weighs nothing.
+template <int BLOCKS>
+Floats score_rows(const Floats (&query)[BLOCKS], const uint16_t* keys, int count, float* scores) {
+    constexpr int SIZE = BLOCKS * LANES;
+    Floats most = all(-1e30f);
+    for (int at = 0; at < count; at += LANES) {
+        Floats partial[LANES];
+        for (int j = 0; j < LANES; j++) {
+            const uint16_t* row = keys + size_t(at + j < count ? at + j : count - 1) * SIZE;
+            partial[j] = query[0] * load_halves(row);
+            for (int b = 1; b < BLOCKS; b++) partial[j] = multiply_add(query[b], load_halves(row + b * LANES), partial[j]);
+        }
+        store(scores + at, sums(partial));
+        for (int j = count - at; j < LANES; j++) scores[at + j] = -1e30f;
+        most = larger(most, load(scores + at));
+    }
+    return most;
+}
+
+template <int SIZE>
+void attend_over(const Head& head) {
+    constexpr int BLOCKS = SIZE / LANES;
+    const int count = head.count + 1;
+    Floats query[BLOCKS], mixed[BLOCKS], other[BLOCKS];
+    for (int b = 0; b < BLOCKS; b++) {
+        query[b] = load(head.query + b * LANES) * (1 / __builtin_sqrtf(float(SIZE)));
+        mixed[b] = other[b] = Floats{};
+        store_halves(head.keys + size_t(head.count) * SIZE + b * LANES, load(head.key + b * LANES));
+        store_halves(head.values + size_t(head.count) * SIZE + b * LANES, load(head.value + b * LANES));
+    }
+    const Floats most = all(largest_of(score_rows<BLOCKS>(query, head.keys, count, head.scores)));
+    Floats total = {};
+    for (int at = 0; at < count; at += LANES) {
+        const Floats share = exponential(load(head.scores + at) - most);
+        store(head.scores + at, share);
+        total += share;
+    }
+    const uint16_t* row = head.values;
+    int i = 0;
+    for (; i + 2 <= count; i += 2, row += 2 * SIZE)
+        for (int b = 0; b < BLOCKS; b++) {
+            mixed[b] = multiply_add(all(head.scores[i]), load_halves(row + b * LANES), mixed[b]);
+            other[b] = multiply_add(all(head.scores[i + 1]), load_halves(row + SIZE + b * LANES), other[b]);
+        }
+    if (i < count)
+        for (int b = 0; b < BLOCKS; b++)
+            mixed[b] = multiply_add(all(head.scores[i]), load_halves(row + b * LANES), mixed[b]);
+    for (int b = 0; b < BLOCKS; b++) store(head.out + b * LANES, (mixed[b] + other[b]) * (1 / sum_of(total)));
+}
+
+void attend(const Head& head) {
+    switch (head.size) {
+        case 16: attend_over<16>(head); break;
+        case 32: attend_over<32>(head); break;
+        default: attend_over<64>(head);
+    }
+}
+
+// x = norm(x + more) * gain + bias, over `width` floats.
+void add_and_norm(float* x, const float* more, int width, const float* gain, const float* bias) {
+    Floats total = {}, squares = {};
+    for (int i = 0; i < width; i += LANES) {
+        const Floats sum = load(x + i) + load(more + i);
+        store(x + i, sum);
+        total += sum;
+    }
+    const Floats mean = all(sum_of(total) / width);
+    for (int i = 0; i < width; i += LANES) {
+        const Floats apart = load(x + i) - mean;
+        squares = multiply_add(apart, apart, squares);
+    }
+    const Floats scale = all(1 / __builtin_sqrtf(sum_of(squares) / width + 1e-5f));
+    for (int i = 0; i < width; i += LANES)
+        store(x + i, multiply_add((load(x + i) - mean) * scale, load(gain + i), load(bias + i)));
+}
