@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 from appliance import __version__
@@ -32,6 +32,7 @@ from appliance.doors.wyoming.info import InfoRooms
 from appliance.doors.wyoming.session import SessionRooms
 from appliance.erasure import Erasure, ErasureRooms
 from appliance.errors import VoicedError
+from appliance.housekeeping import Housekeeper
 from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
@@ -139,8 +140,10 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
                 Surroundings(music_dir=state.root / "music", peers=office.peers, witness=audit.record),
             ),
         )
-        await stack.enter_async_context(
-            ConsentWatch(db, consents, (synthesis.withdraw, announcer.withdraw, jobs.withdraw))
+        await _enter(
+            stack,
+            ConsentWatch(db, consents, (synthesis.withdraw, announcer.withdraw, jobs.withdraw)),
+            Housekeeper(db, blobs, audit.record, settings.history.days),
         )
 
         box = Box(me.uuid, me.name, __version__, utc_now())
@@ -183,6 +186,11 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         except VoicedError as error:
             log.error("the box cannot speak yet: %s", error)
         yield url
+
+
+async def _enter(stack: AsyncExitStack, *managers: AbstractAsyncContextManager[object]) -> None:
+    for manager in managers:
+        await stack.enter_async_context(manager)
 
 
 async def _open_doors(stack: AsyncExitStack, services: Services) -> str:

@@ -413,6 +413,13 @@ _PEER_ZONES = (
     ) STRICT""",
 )
 
+_SOUND_INDEXES = (
+    "CREATE INDEX announcements_by_rendition ON announcements (tenant, rendition)",
+    "CREATE INDEX announcements_by_sound ON announcements (audio)",
+    "CREATE INDEX spoken_by_sound ON spoken (audio)",
+    "CREATE INDEX renditions_by_sound ON renditions (sha256)",
+)
+
 _INDEXES = (
     "CREATE INDEX recordings_by_time ON recordings (tenant, created_at, id)",
     "CREATE INDEX recordings_by_digest ON recordings (sha256)",
@@ -493,4 +500,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(18, "peer zones", _run(*_PEER_ZONES)),
     Migration(19, "tenants' policies", _run("ALTER TABLE tenants ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'")),
+    Migration(20, "indexes for housekeeping", _run(*_SOUND_INDEXES)),
 )

@@ -262,6 +262,16 @@ class AuditSettings(Slice):
     retention_days: int = Field(0, ge=0)  # older entries go, behind a signed tombstone; 0: none ever
 
 
+class HistorySettings(Slice):
+    days: int = Field(90, ge=0)  # what is over goes after this: announcements, schedule runs, narrations; 0: nothing
+
+    @model_validator(mode="after")
+    def _outlives_repetitions(self) -> HistorySettings:
+        if 0 < self.days < 14:  # a message may wait for seven days, and must not be forgotten before
+            raise ValueError("history.days: 0, or 14 and more")
+        return self
+
+
 class LogSettings(Slice):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
@@ -293,6 +303,7 @@ class Settings(BaseSettings):
     plugins: PluginSettings = PluginSettings()
     engine: EngineSettings = EngineSettings()
     audit: AuditSettings = AuditSettings()
+    history: HistorySettings = HistorySettings()
     log: LogSettings = LogSettings()
 
 

@@ -22,7 +22,8 @@ _NEEDED = (
     " UNION ALL SELECT 1 FROM models WHERE instr(files, :digest) > 0 AND removed_at IS NULL"
     " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest"
     " UNION ALL SELECT 1 FROM spoken WHERE audio = :digest"
-    " UNION ALL SELECT 1 FROM announcements WHERE audio = :digest LIMIT 1"
+    " UNION ALL SELECT 1 FROM announcements WHERE audio = :digest"
+    " UNION ALL SELECT 1 FROM dubbings WHERE track = :digest LIMIT 1"
 )
 
 

@@ -138,6 +138,54 @@ async def test_a_stranger_and_a_repeated_message_are_refused(pair):
             peers._introduced({"uuid": uuid, "public_key": key})
 
 
+async def test_lanes_count_their_messages_apart_and_nothing_is_said_for_a_box_without_leave(pair):
+    first, second, paired = pair
+    me, there = first.office.peers._me, second.office.peers.introduce()["uuid"]
+    question = json.dumps({"zone": "main", "ids": []}).encode()
+    numbers = [first.office.peers._next_number(there) for _ in range(2)]
+
+    async def send(path: str, number: int, body: bytes = question, signed: str = ""):
+        signature = me.key.sign(signed_bytes("POST", signed or path, number, body, there))
+        given = {PEER: me.uuid, NUMBER: str(number), SIGNATURE: signature.hex(), "Content-Type": "application/json"}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(f"{second.url}{path}", data=body, headers=given) as answer,
+        ):
+            return answer.status, await answer.json(content_type=None)
+
+    questions, orders = "/v1/peer/questions/announcements", "/v1/peer/announcements"
+    offer = json.dumps({"script": "x", "title": "", "publication": 1, "revision": 1, "lines": []}).encode()
+    assert (await send("/v1/peer/offers", numbers[1], offer))[0] == 200
+    status, told = await send(questions, numbers[0])  # an earlier number, in another lane
+    assert (status, told["zone"]["code"], told["orders"]) == (200, "peer_may_not_announce", {})
+    assert (await send(questions, numbers[0]))[0] == 403  # heard before
+    assert (await send(orders, numbers[1] + 10, signed=questions))[0] == 403  # signed for another lane
+    order = {
+        "id": "a-1",
+        "zone": "main",
+        "text": "Let me in.",
+        "language": "en",
+        "priority": "normal",
+        "volume": 1.0,
+        "chime": False,
+        "repeats": 1,
+        "pause_s": 0.0,
+        "interrupted": "restart",
+        "left_s": 60.0,
+        "sound": "0" * 64,
+        "is_final": True,
+    }
+    status, told = await send(orders, numbers[1] + 20, json.dumps(order).encode())
+    assert (status, told) == (200, {"state": "refused", "code": "peer_may_not_announce"})
+    links = await first.office.peers.links("main")
+    piece = f"/v1/peer/sounds/{'0' * 64}/3/0"
+    with pytest.raises(Forbidden, match="peer_may_not_announce"):
+        await asyncio.to_thread(links[paired["id"]].send, "PUT", piece, b"abc")
+    for wrong in ({**order, "left_s": 0}, {**order, "priority": "loud"}, {**order, "more": 1}, {}):
+        numbers[1] += 100
+        assert (await send(orders, numbers[1], json.dumps(wrong).encode()))[0] == 422
+
+
 async def test_a_box_that_was_removed_is_a_stranger(pair):
     first, second, paired = pair
     order = {"kind": "peer", "settings": {"peer": paired["id"], "patience_s": "0"}, "scripts": ["gone"]}
