@@ -67,8 +67,7 @@ class SpokenConsents:
             transcript_source="asr",
             speaker=challenge.speaker,
         )
-        recording = await self._rooms.recordings.add(challenge.tenant, evidence)
-        await self._rooms.gate.learn(challenge.tenant, (recording,))
+        recording = await self._rooms.gate.admit(challenge.tenant, evidence)
         new = NewConsent(
             speaker=challenge.speaker,
             voice=challenge.voice,

@@ -328,6 +328,13 @@ class Engine(ABC):
         """Clone. Runs in a child process of its own, may take minutes, resumes from `task.work_dir`."""
         raise NotImplementedError
 
+    def verifier(self, weights: Path) -> Callable[[Samples], Samples]:
+        """Speech (n,) at 16 kHz -> an embedding (d,) of length 1 that tells speakers apart, by imported weights.
+
+        Raises Corrupt, Unavailable. The embedding may raise InvalidInput("speech_too_short").
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """Give memory back; idempotent."""
         return

@@ -37,6 +37,7 @@ from appliance.jobs.runner import JobRunner
 from appliance.marks.desk import DeskRooms, MarksDesk
 from appliance.marks.stage import BoxMarks, MarksStage
 from appliance.plugin_manager import Plugins, load_plugins
+from appliance.print_models import PrintModels, PrintRooms
 from appliance.publishing.office import OfficeRooms, open_office
 from appliance.publishing.peers import Identity
 from appliance.security.audit import append_entry
@@ -122,6 +123,9 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(jobs.stop)
         authority = await asyncio.to_thread(_authority_of, settings, state, name)
         me = Identity(await _box_uuid(db), name, device_key, authority)
+        await stack.enter_async_context(
+            PrintModels(PrintRooms(db, jobs.models, blobs, registry, recordings, synthesis, gate), settings.tenant)
+        )
         office = await stack.enter_async_context(
             open_office(
                 OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 ACTOR: ContextVar[str] = ContextVar("actor", default="box")  # set per request by the door that let somebody in
 
+UNLABELLED = "speech.unlabelled"  # an action: speech that left without an audible label, by agreement
 DONE, REFUSED, FAILED, ASKED = "done", "refused", "failed", "asked"
 
 

@@ -348,6 +348,19 @@ CREATE TABLE protected_voices (
     PRIMARY KEY (tenant, id)
 ) STRICT"""
 
+_PROTECTED_PRINTS = """
+CREATE TABLE protected_prints (  -- by other models than the one that ships
+    tenant TEXT NOT NULL, voice TEXT NOT NULL, model TEXT NOT NULL,
+    pieces INTEGER NOT NULL, vectors BLOB NOT NULL,
+    PRIMARY KEY (tenant, voice, model)
+) STRICT"""
+
+_PRINT_MODELS = """
+CREATE TABLE print_models (
+    id TEXT PRIMARY KEY, weights TEXT NOT NULL, voices INTEGER NOT NULL, cohort BLOB NOT NULL,
+    slope REAL NOT NULL, offset REAL NOT NULL, created_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID"""
+
 _REVIEWS = """
 CREATE TABLE gate_reviews (
     tenant TEXT NOT NULL, id TEXT NOT NULL, voice TEXT NOT NULL, kind TEXT NOT NULL, other TEXT NOT NULL,
@@ -501,4 +514,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(18, "peer zones", _run(*_PEER_ZONES)),
     Migration(19, "tenants' policies", _run("ALTER TABLE tenants ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'")),
     Migration(20, "indexes for housekeeping", _run(*_SOUND_INDEXES)),
+    Migration(21, "voiceprint models", _run(_PROTECTED_PRINTS, _PRINT_MODELS)),
 )

@@ -258,6 +258,9 @@ class EngineSettings(Slice):
     transcriber: str = "whisper"
 
 
+OWED_DAYS = 184  # six months, the longest that they can be
+
+
 class AuditSettings(Slice):
     retention_days: int = Field(0, ge=0)  # older entries go, behind a signed tombstone; 0: none ever
 
@@ -305,6 +308,14 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     history: HistorySettings = HistorySettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _keeps_owed_log(self) -> Settings:
+        """Who delivers without an audible label keeps the log of it (CAC labelling measures, article 9)."""
+        days = self.audit.retention_days
+        if self.marks.profile == "off-by-agreement" and 0 < days < OWED_DAYS:
+            raise ValueError(f"marks.profile off-by-agreement needs audit.retention_days of {OWED_DAYS} or more, or 0")
+        return self
 
 
 NOT_SETTINGS = frozenset({"VOICED_GOLDEN"})  # read by tests only

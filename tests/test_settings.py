@@ -78,3 +78,15 @@ def test_no_child_process_can_answer_for_us(monkeypatch):
     manager = read_service_manager()
     assert (manager.notify_socket, manager.watchdog_s) == ("@here", 20.0)
     assert "NOTIFY_SOCKET" not in os.environ
+
+
+@pytest.mark.parametrize(("days", "is_fine"), [(0, True), (183, False), (184, True), (1, False)])
+def test_who_delivers_without_a_label_keeps_the_log_of_it_for_six_months(monkeypatch, tmp_path, days, is_fine):
+    unlabelled = {"marks": {"profile": "off-by-agreement", "agreement": "contract 7"}}
+    settings = {**unlabelled, "audit": {"retention_days": days}}
+    if is_fine:
+        assert load_settings(None, settings, tmp_path / "none.toml").audit.retention_days == days
+    else:
+        with pytest.raises(InvalidInput, match="settings_invalid"):
+            load_settings(None, settings, tmp_path / "none.toml")
+    assert load_settings(None, {"audit": {"retention_days": days}}, tmp_path / "none.toml").marks.profile == "eu"

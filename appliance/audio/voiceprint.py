@@ -9,6 +9,8 @@ is small). docs/voiceprints.md has the error rates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from io import BytesIO
@@ -17,7 +19,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from appliance.audio.speaker_embedding import SAMPLE_RATE, WEIGHTS_SHA256, load_speaker_encoder
+from appliance.audio.speaker_embedding import SAMPLE_RATE, WEIGHTS_SHA256, load_speaker_encoder, prepare
 from appliance.contracts import Audio, Samples
 from appliance.errors import InvalidInput
 
@@ -33,20 +35,61 @@ TELEPHONE_HZ = 8_000
 COHORT_FILE = "data/speaker_encoder/cohort.npy"
 
 
-def voiceprint(audio: Audio) -> Array:
-    """(3, pieces, 256), each of length 1: what is kept of a voice. Raises InvalidInput("speech_too_short")."""
+Embed = Callable[[Samples], Array]  # speech (n,) at 16 kHz -> (width,), of length 1
+
+
+@dataclass(frozen=True)
+class PrintModel:
+    """A network that prints are made with, and what makes its likenesses mean what they mean with every other."""
+
+    id: str
+    cohort: Array  # (3, voices, width): centres of synthetic speakers in the three conditions
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def likeness(self, one: Array, other: Array) -> float:
+        """Two prints (3, n, width) and (3, m, width) of this model -> how alike, symmetric; 0.6 for one voice and 0.3
+        for two, about.
+        """
+        first, second = centres(one), centres(other)
+        pairs = [(row, second[0]) for row in first] + [(first[0], row) for row in second[1:]]
+        raw = max(float(a @ b) - SHARE * 0.5 * (self._nearest(a) + self._nearest(b)) for a, b in pairs)
+        return self.slope * raw + self.offset
+
+    def _nearest(self, centre: Array) -> float:
+        """Mean cosine with the nearest voices of the cohort, in whatever condition they are nearest."""
+        cosines = np.sort(self.cohort @ centre, axis=1)[:, -NEIGHBOURS:]
+        return float(cosines.mean(axis=1).max())
+
+
+@cache
+def shipped_model() -> PrintModel:
+    """The encoder that ships with the box."""
+    content = resources.files("appliance").joinpath(COHORT_FILE).read_bytes()
+    return PrintModel(MODEL, np.asarray(np.load(BytesIO(content), allow_pickle=False), np.float32))
+
+
+def voiceprint(audio: Audio, embed: Embed | None = None) -> Array:
+    """(3, pieces, width), each of length 1: what is kept of a voice; `embed` None: by the encoder that ships.
+
+    Raises InvalidInput("speech_too_short").
+    """
     samples = np.asarray(audio.samples, np.float32)
     if audio.sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, audio.sample_rate, SAMPLE_RATE)
-    encoder, rows = load_speaker_encoder(), []
+    embed, rows = embed or load_speaker_encoder().embed_16k, []
     for piece in _pieces(samples):
         try:
-            rows.append([encoder.embed(Audio(sound, SAMPLE_RATE)) for sound in _conditions(piece)])
+            rows.append(_embed_conditions(piece, embed))
         except InvalidInput:  # a piece of silence
             continue
     if not rows:
-        rows = [[encoder.embed(Audio(sound, SAMPLE_RATE)) for sound in _conditions(samples)]]
+        rows = [_embed_conditions(samples, embed)]
     return np.ascontiguousarray(np.swapaxes(np.array(rows, np.float32), 0, 1))
+
+
+def _embed_conditions(samples: Samples, embed: Embed) -> list[Array]:
+    return [embed(prepare(Audio(sound, SAMPLE_RATE))) for sound in _conditions(samples)]
 
 
 def _pieces(samples: Samples) -> list[Samples]:
@@ -64,26 +107,7 @@ def _conditions(samples: Samples) -> tuple[Samples, Samples, Samples]:
     return samples, (samples + noise).astype(np.float32), np.asarray(narrow, np.float32)
 
 
-def likeness(one: Array, other: Array) -> float:
-    """Two prints (3, n, 256) and (3, m, 256) -> how alike, 0.6 for one voice and 0.3 for two, about; symmetric."""
-    first, second = _centres(one), _centres(other)
-    pairs = [(row, second[0]) for row in first] + [(first[0], row) for row in second[1:]]
-    return max(float(a @ b) - SHARE * 0.5 * (_nearest(a) + _nearest(b)) for a, b in pairs)
-
-
-def _nearest(centre: Array) -> float:
-    """Mean cosine with the nearest voices of the cohort, in whatever condition they are nearest."""
-    cosines = np.sort(_cohort() @ centre, axis=1)[:, -NEIGHBOURS:]
-    return float(cosines.mean(axis=1).max())
-
-
-def _centres(prints: Array) -> Array:
+def centres(prints: Array) -> Array:
+    """(3, pieces, width) -> (3, width), of length 1."""
     means = prints.mean(axis=1)
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), np.float32)
-
-
-@cache
-def _cohort() -> Array:
-    """(3, voices, 256): centres of synthetic speakers in the three conditions."""
-    content = resources.files("appliance").joinpath(COHORT_FILE).read_bytes()
-    return np.asarray(np.load(BytesIO(content), allow_pickle=False), np.float32)

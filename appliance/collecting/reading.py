@@ -8,6 +8,7 @@ from pathlib import Path
 from appliance.collecting.prompts import LANGUAGES, prompt_sheet
 from appliance.contracts import JsonDict, QualityReport
 from appliance.errors import Conflict, InvalidInput
+from appliance.voices.gate import VoiceGate
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import NewRecording, Recording
 from appliance.voices.sessions import RecordingSession, SessionStore
@@ -28,9 +29,10 @@ class Clip:
 class ReadingRoom:
     """Sessions of reading. Every call is scoped by tenant."""
 
-    def __init__(self, sessions: SessionStore, recordings: RecordingStore, pool: WorkerPool) -> None:
+    def __init__(self, sessions: SessionStore, recordings: RecordingStore, gate: VoiceGate, pool: WorkerPool) -> None:
         self.sessions = sessions
         self._recordings = recordings
+        self._gate = gate
         self._pool = pool
 
     async def begin(self, tenant: str, speaker: str, language: str) -> RecordingSession:
@@ -43,7 +45,7 @@ class ReadingRoom:
         """Judge a clip and keep a good one; a prompt may be read again, the newest counts.
 
         Raises InvalidInput("recording_refused") with all reasons (nothing is kept), NotFound("session_not_found"),
-        InvalidInput("prompt_unknown"), Conflict("session_complete").
+        InvalidInput("prompt_unknown"), Conflict("session_complete"), Forbidden("voice_protected").
         """
         session = await self.sessions.get(tenant, session_id)
         prompt = _prompt_of(session, clip.prompt)
@@ -53,7 +55,7 @@ class ReadingRoom:
             raise InvalidInput(
                 "recording_refused", reasons=report.reasons, warnings=report.warnings, **dict(report.measures)
             )
-        recording = await self._recordings.add(tenant, _new_recording(session, prompt, clip, report))
+        recording = await self._gate.admit(tenant, _new_recording(session, prompt, clip, report))
         return await self.sessions.get(tenant, session_id), recording
 
     async def _references(self, tenant: str, session: RecordingSession, prompt: str) -> list[Path]:

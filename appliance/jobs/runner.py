@@ -95,7 +95,7 @@ class JobRunner:
         rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base, gate)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
-        self._slicing = SliceKind(recordings, settings)
+        self._slicing = SliceKind(recordings, gate, settings)
         self._kinds: dict[str, JobKind] = {CLONE: self._cloning, IMPORT: self._importing, SLICE: self._slicing}
         self._wake = asyncio.Event()
         self._listeners: dict[str, set[asyncio.Event]] = {}

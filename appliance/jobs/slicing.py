@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 
 from appliance.contracts import JsonDict, QualityReport, Reason
+from appliance.errors import Forbidden, Unavailable
 from appliance.jobs.kinds import JobKind
 from appliance.jobs.records import SLICE, ChildSpec, Job, SliceRequest, SliceTask
 from appliance.settings import Settings
 from appliance.state_dir import StateDir
+from appliance.voices.gate import VoiceGate
 from appliance.voices.recordings import RecordingStore
 from appliance.voices.records import NewRecording, Recording
 from appliance.workers.records import report_from_json
@@ -18,8 +20,10 @@ from appliance.workers.records import report_from_json
 class SliceKind(JobKind):
     """See `slice_child` for the work itself."""
 
-    def __init__(self, recordings: RecordingStore, settings: Settings) -> None:
+    def __init__(self, recordings: RecordingStore, gate: VoiceGate | None, settings: Settings) -> None:
+        """`gate` None: a program that works alone and takes no recordings in."""
         self._recordings = recordings
+        self._gate = gate
         self._settings = settings
         self._state = StateDir(settings.state_dir)
 
@@ -27,7 +31,7 @@ class SliceKind(JobKind):
         """The `spec` of a job; the long recording is filed untouched, as one that is not trained on itself."""
         report = QualityReport(False, (Reason("recording_is_source"),), (), {})
         new = NewRecording(request.path, request.filename, 0.0, 0, report, speaker=request.speaker)
-        source = await self._recordings.add(tenant, new)
+        source = await self._admit(tenant, new)
         return {"recording": source.id, "speaker": request.speaker, "language": request.language}
 
     async def child_spec(self, job: Job) -> ChildSpec:
@@ -56,16 +60,34 @@ class SliceKind(JobKind):
         """Nothing that could be withdrawn meanwhile."""
 
     async def file(self, job: Job, outcome: JsonDict) -> JsonDict:
-        """Every clip that passed becomes a recording; what was filed before a crash is not filed again."""
+        """Every clip that passed becomes a recording; what was filed before a crash is not filed again.
+
+        A clip of somebody who is protected is dropped, and the long recording with it. Raises
+        Forbidden("voice_protected") when there is nobody else in it.
+        """
         source = await self._recordings.get(job.tenant, job.spec["recording"])
         done = await self._recordings.derived_from(job.tenant, source.id)
         filed = {recording.lineage["start_s"]: recording.id for recording in done if "start_s" in recording.lineage}
+        protected: Forbidden | None = None
         for clip in outcome["clips"]:
             if clip["start_s"] not in filed:
                 new = await asyncio.to_thread(_new_recording, job, source, clip)
-                filed[clip["start_s"]] = (await self._recordings.add(job.tenant, new)).id
-        ids = [filed[clip["start_s"]] for clip in outcome["clips"]]
-        return {"source": source.id, "recordings": ids, **{key: outcome[key] for key in ("duration_s", "dropped")}}
+                try:
+                    filed[clip["start_s"]] = (await self._admit(job.tenant, new)).id
+                except Forbidden as error:
+                    protected = error
+        ids = [filed[clip["start_s"]] for clip in outcome["clips"] if clip["start_s"] in filed]
+        if protected is not None:
+            await self._recordings.delete(job.tenant, source.id)
+            if not ids:
+                raise protected
+        dropped = outcome["dropped"] | ({protected.code: len(outcome["clips"]) - len(ids)} if protected else {})
+        return {"source": source.id, "recordings": ids, "duration_s": outcome["duration_s"], "dropped": dropped}
+
+    async def _admit(self, tenant: str, new: NewRecording) -> Recording:
+        if self._gate is None:
+            raise Unavailable("gate_missing")
+        return await self._gate.admit(tenant, new)
 
 
 def _new_recording(job: Job, source: Recording, clip: JsonDict) -> NewRecording:

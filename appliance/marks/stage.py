@@ -15,7 +15,7 @@ from appliance.audio.tags import Tags
 from appliance.audio.watermark import WatermarkEmbedder
 from appliance.audio.watermark_code import PAYLOAD_BITS
 from appliance.contracts import Audio, Samples
-from appliance.events import DONE, FAILED, Event
+from appliance.events import DONE, FAILED, UNLABELLED, Event
 from appliance.security.audit import AuditLog
 from appliance.settings import MarksSettings
 from appliance.voices.records import VoiceVersion
@@ -150,7 +150,7 @@ class MarksStage:
         is_owed = self._settings.profile == OFF
         return Event(
             spoken.voice.tenant,
-            "speech.unlabelled" if is_owed else "speech",
+            UNLABELLED if is_owed else "speech",
             voice=spoken.voice.spec,
             subject=mark_id(payload),
             consent=spoken.consent,

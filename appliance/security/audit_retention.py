@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from appliance.database import Database, utc_now
 from appliance.errors import Corrupt, VoicedError
-from appliance.events import Event
+from appliance.events import UNLABELLED, Event
 from appliance.security.audit import TOMBSTONE, append_entry, file_checkpoint
 from appliance.security.audit_checking import verify_file
 from appliance.security.checkpoints import Checkpoint, read_checkpoint
 from appliance.security.merkle import Frontier
 from appliance.security.signing import DeviceKey
+from appliance.settings import OWED_DAYS
 
 log = logging.getLogger("voiced.audit")
 
@@ -22,9 +23,13 @@ log = logging.getLogger("voiced.audit")
 async def prune(db: Database, key: DeviceKey, before: str) -> int:
     """Remove entries older than `before` (ISO 8601 UTC), up to the last checkpoint before it; how many went.
 
-    The log is verified first: what does not hang together is evidence and stays. Raises Corrupt("audit_broken").
+    Speech that was delivered without an audible label stays for six months, whatever `before` says, and with it all
+    that came after. The log is verified first: what does not hang together is evidence and stays.
+
+    Raises Corrupt("audit_broken").
     """
-    boundary = await db.read(lambda connection: _boundary(connection, before))
+    owed = (datetime.now(UTC) - timedelta(days=OWED_DAYS)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    boundary = await db.read(lambda connection: _boundary(connection, before, owed))
     if boundary is None:
         return 0
     verdict = await asyncio.to_thread(verify_file, db.path, key.public)
@@ -57,12 +62,13 @@ async def keep_pruning(db: Database, key: DeviceKey, days: int) -> None:
         await asyncio.sleep(86_400)
 
 
-def _boundary(connection: sqlite3.Connection, before: str) -> int | None:
-    """The largest checkpoint below which every entry is old enough."""
+def _boundary(connection: sqlite3.Connection, before: str, owed: str) -> int | None:
+    """The largest checkpoint below which every entry is old enough, and none is owed that is younger than `owed`."""
     query = (
         "SELECT max(c.size) FROM audit_checkpoints c WHERE c.kind = 'checkpoint' AND c.size > 0"
         " AND c.size > coalesce((SELECT max(size) FROM audit_checkpoints WHERE kind = 'tombstone'), 0)"
         " AND (SELECT at FROM audit WHERE idx = c.size - 1) < ?"
+        " AND c.size <= coalesce((SELECT min(idx) FROM audit WHERE action = ? AND at >= ?), c.size)"
     )
-    row = connection.execute(query, (before,)).fetchone()
+    row = connection.execute(query, (before, UNLABELLED, owed)).fetchone()
     return None if row is None or row[0] is None else int(row[0])

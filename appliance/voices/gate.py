@@ -7,19 +7,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from appliance.audio.voiceprint import MODEL, likeness
+from appliance.audio.voiceprint import PrintModel, shipped_model
 from appliance.database import Database
-from appliance.errors import Forbidden, InvalidInput
-from appliance.events import DONE, REFUSED, Event, Witness
+from appliance.errors import Corrupt, Forbidden, InvalidInput, Unavailable
+from appliance.events import DONE, FAILED, REFUSED, Event, Witness
 from appliance.settings import GateSettings
 from appliance.voices.recordings import RecordingStore
-from appliance.voices.records import Recording
-from appliance.voices.voiceprints import ALLOWED, Print, VoiceprintStore
+from appliance.voices.records import NewRecording, Recording
+from appliance.voices.voiceprints import ALLOWED, Print, Prints, ProtectedVoice, VoiceprintStore, joined
 
 PROTECTED, SPEAKER = "protected", "speaker"
-Listen = Callable[[Path], Awaitable[Print]]  # a sound file -> its print; computed in a worker
+Listen = Callable[..., Awaitable[Print]]  # a sound file (and imported weights) -> its print; computed in a worker
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,16 @@ class Match:
 
     kind: str
     other: str
-    score: float  # see `audio.voiceprint.likeness`
+    score: float  # see `audio.voiceprint.PrintModel.likeness`
+    model: str  # that said so
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A network that an operator brought, in the place of the one that ships."""
+
+    model: PrintModel
+    weights: Path
 
 
 @dataclass(frozen=True)
@@ -46,29 +53,81 @@ class VoiceGate:
     def __init__(self, rooms: GateRooms, settings: GateSettings) -> None:
         self._rooms = rooms
         self.prints = rooms.prints
+        self.listen = rooms.listen
+        self.listen = rooms.listen
         self._settings = settings
+        self._imported: ImportedModel | None = None
+        self.problem = ""  # code of why the imported model does not decide
 
-    async def learn(self, tenant: str, recordings: Sequence[Recording]) -> dict[str, Print]:
+    @property
+    def models(self) -> tuple[PrintModel, ...]:
+        """Those that decide, the better one first."""
+        return (*((self._imported.model,) if self._imported else ()), shipped_model())
+
+    async def take(self, imported: ImportedModel | None, problem: str = "") -> None:
+        """Let an imported model decide from now on, or the shipped one alone; what changes is written down."""
+        before, self.problem = self.models[0].id, problem
+        self._imported = imported
+        after = self.models[0].id
+        if before != after:
+            details: dict[str, str | float] = {"model": after, "before": before, "problem": problem}
+            await self._record(Event("", "gate.model", outcome=FAILED if problem else DONE, details=details))
+
+    async def hear(self, path: Path) -> Prints:
+        """The prints of a sound by every model in use, that of the shipped one first. Raises what listening raises.
+
+        An imported model that fails goes; the shipped one decides then.
+        """
+        found = {shipped_model().id: await self._rooms.listen(path)}
+        imported = self._imported
+        if imported is not None:
+            try:
+                found[imported.model.id] = await self._rooms.listen(path, imported.weights)
+            except (Corrupt, Unavailable) as error:
+                await self.take(None, error.code)
+        return found
+
+    async def protect(self, tenant: str, name: str, clip: Path) -> ProtectedVoice:
+        """Nobody clones the voice of this clip from now on. Raises as `VoiceprintStore.protect`."""
+        return await self.prints.protect(tenant, name, await self.hear(clip))
+
+    async def learn(self, tenant: str, recordings: Sequence[Recording]) -> dict[str, Prints]:
         """The prints of recordings, made now where there are none; too little speech gives none."""
-        known = await self._rooms.prints.of_recordings(tenant, [one.id for one in recordings], MODEL)
+        wanted = {model.id for model in self.models}
+        known = await self._rooms.prints.of_recordings(tenant, [one.id for one in recordings])
         for recording in recordings:
-            if recording.id in known:
+            if wanted <= known.get(recording.id, {}).keys():
                 continue
             try:
-                print_ = await self._rooms.listen(self._rooms.recordings.path(recording))
+                prints = await self.hear(self._rooms.recordings.path(recording))
             except InvalidInput:
                 continue
-            await self._rooms.prints.save(tenant, recording.id, MODEL, print_)
-            known[recording.id] = print_
+            for model, print_ in prints.items():
+                await self._rooms.prints.save(tenant, recording.id, model, print_)
+            known[recording.id] = prints
         return known
+
+    async def admit(self, tenant: str, new: NewRecording) -> Recording:
+        """File a recording: the one way by which speech comes in. Of whom nobody may clone, nothing is kept.
+
+        Raises Forbidden("voice_protected"), and what `RecordingStore.add` and the listener raise.
+        """
+        recording = await self._rooms.recordings.add(tenant, new)
+        try:
+            if recording.accepted:  # others are never trained on
+                await self.enrol(tenant, recording)
+        except BaseException:
+            await asyncio.shield(self._rooms.recordings.delete(tenant, recording.id))
+            raise
+        return recording
 
     async def enrol(self, tenant: str, recording: Recording) -> None:
         """Hold a new recording against protected voices. Raises Forbidden("voice_protected")."""
         if not self._settings.enabled:
             return
         found = await self.learn(tenant, (recording,))
-        for print_ in found.values():
-            match = await self._nearest(print_, await self._rooms.prints.all_protected(MODEL), PROTECTED)
+        for prints in found.values():
+            match = await self._nearest(prints, await self._rooms.prints.all_protected(), PROTECTED)
             if match is not None and match.score >= self._settings.block:
                 await self._refuse(tenant, "gate.enrol", recording.id, match)
 
@@ -82,21 +141,21 @@ class VoiceGate:
             return
         prints = await self.learn(tenant, recordings)
         if prints:
-            await self._judge(tenant, voice, speaker, np.concatenate(list(prints.values()), axis=1))
+            await self._judge(tenant, voice, speaker, joined(list(prints.values())))
 
     async def require_clip(self, tenant: str, voice: str, speaker: str, clip: Path) -> None:
         """The same for a voice from one clip that is no recording. Raises as `require`."""
         if self._settings.enabled:
-            await self._judge(tenant, voice, speaker, await self._rooms.listen(clip))
+            await self._judge(tenant, voice, speaker, await self.hear(clip))
 
     async def require_speaker(self, tenant: str, speaker: str, clip: Path) -> None:
         """The clip must be in the voice of the speaker's recordings, where there are any.
 
         Raises Forbidden("consent_other_voice").
         """
-        known = (await self._rooms.prints.of_speakers(tenant, MODEL)).get(speaker)
+        known = (await self._rooms.prints.of_speakers(tenant)).get(speaker)
         if self._settings.enabled and known is not None:
-            await self._require_same(tenant, speaker, await self._rooms.listen(clip), known)
+            await self._require_same(tenant, speaker, await self.hear(clip), known)
 
     async def require_evidence(
         self, tenant: str, speaker: str, evidence: Recording, others: Sequence[Recording]
@@ -107,33 +166,44 @@ class VoiceGate:
         prints = await self.learn(tenant, (evidence, *others))
         spoken = prints.pop(evidence.id, None)
         if spoken is not None and prints:
-            await self._require_same(tenant, speaker, spoken, np.concatenate(list(prints.values()), axis=1))
+            await self._require_same(tenant, speaker, spoken, joined(list(prints.values())))
 
-    async def _require_same(self, tenant: str, speaker: str, one: Print, other: Print) -> None:
-        score = round(await asyncio.to_thread(likeness, one, other), 2)
-        details: dict[str, str | float] = {"score": score, "least": self._settings.review, "model": MODEL}
-        outcome = DONE if score >= self._settings.review else REFUSED
+    async def _require_same(self, tenant: str, speaker: str, one: Prints, other: Prints) -> None:
+        match = await self._nearest(one, {speaker: other}, SPEAKER)
+        if match is None:  # no model has heard both; a clone is held against everybody all the same
+            return
+        score, least = round(match.score, 2), self._settings.review
+        details: dict[str, str | float] = {"score": score, "least": least, "model": match.model}
+        outcome = DONE if score >= least else REFUSED
         await self._record(Event(tenant, "gate.consent", outcome=outcome, details=details))
         if outcome == REFUSED:
-            raise Forbidden("consent_other_voice", speaker=speaker, score=score, least=self._settings.review)
+            raise Forbidden("consent_other_voice", speaker=speaker, score=score, least=least)
 
-    async def _judge(self, tenant: str, voice: str, speaker: str, print_: Print) -> None:
+    async def _judge(self, tenant: str, voice: str, speaker: str, prints: Prints) -> None:
         store = self._rooms.prints
-        others = {name: other for name, other in (await store.of_speakers(tenant, MODEL)).items() if name != speaker}
+        others = {name: other for name, other in (await store.of_speakers(tenant)).items() if name != speaker}
         matches = [
-            await self._nearest(print_, await store.all_protected(MODEL), PROTECTED),
-            await self._nearest(print_, others, SPEAKER),
+            await self._nearest(prints, await store.all_protected(), PROTECTED),
+            await self._nearest(prints, others, SPEAKER),
         ]
         for match in matches:
             if match is not None and match.score >= self._settings.review:
                 await self._hold(tenant, voice, match)
         nearest = max((match.score for match in matches if match), default=0.0)
-        event = Event(tenant, "gate.pass", voice=voice, outcome=DONE, details={"nearest": round(nearest, 2)})
-        await self._record(event)
+        details: dict[str, str | float] = {"nearest": round(nearest, 2), "model": self.models[0].id}
+        await self._record(Event(tenant, "gate.pass", voice=voice, outcome=DONE, details=details))
 
-    async def _nearest(self, print_: Print, others: Mapping[str, Print], kind: str) -> Match | None:
+    async def _nearest(self, prints: Prints, others: Mapping[str, Prints], kind: str) -> Match | None:
+        """The most alike; each pair by the best model that has heard both: prints of different models never meet."""
+        models = self.models
+
         def compare() -> Match | None:
-            matches = [Match(kind, name, likeness(print_, other)) for name, other in others.items()]
+            matches = []
+            for name, other in others.items():
+                model = next((one for one in models if one.id in prints and one.id in other), None)
+                if model is not None:
+                    score = model.likeness(prints[model.id], other[model.id])
+                    matches.append(Match(kind, name, score, model.id))
             return max(matches, key=lambda match: match.score, default=None)
 
         return await asyncio.to_thread(compare)
@@ -155,9 +225,9 @@ class VoiceGate:
     ) -> None:
         score = round(match.score, 2)
         details: dict[str, str | float] = {"kind": match.kind, "other": match.other, "score": score}
-        details |= {"block": self._settings.block, "review": self._settings.review, "model": MODEL}
+        details |= {"block": self._settings.block, "review": self._settings.review, "model": match.model}
         await self._record(Event(tenant, action, voice=voice, outcome=REFUSED, details=details))
-        measured = {"voice": voice, "score": score, "block": self._settings.block}
+        measured = {"voice": voice, "score": score, "block": self._settings.block, "model": match.model}
         if review:
             raise Forbidden("voice_needs_review", review=review, least=self._settings.review, **measured)
         if is_denied:

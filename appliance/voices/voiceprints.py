@@ -16,6 +16,7 @@ from appliance.events import ACTOR, Event, Witness
 from appliance.voices.records import clean_name, new_id
 
 Print = NDArray[np.float32]  # (conditions, pieces, width), see `audio.voiceprint`
+Prints = dict[str, Print]  # of one voice, by model
 _CONDITIONS = 3
 
 WAITING, ALLOWED, DENIED = "waiting", "allowed", "denied"
@@ -67,37 +68,60 @@ class VoiceprintStore:
         row = {"tenant": tenant, "recording": recording, "model": model, **_packed(print_)}
         await self._db.write(lambda db: insert_row(db, "voiceprints", row, or_ignore=True))
 
-    async def of_recordings(self, tenant: str, recordings: Sequence[str], model: str) -> dict[str, Print]:
+    async def of_recordings(self, tenant: str, recordings: Sequence[str]) -> dict[str, Prints]:
         """The prints there are, by recording."""
-        query = "SELECT recording, pieces, vectors FROM voiceprints WHERE tenant = ? AND model = ?"
-        rows = await self._db.read(lambda db: db.execute(query, (tenant, model)).fetchall())
-        return {row["recording"]: _unpacked(row) for row in rows if row["recording"] in set(recordings)}
+        query = "SELECT recording, model, pieces, vectors FROM voiceprints WHERE tenant = ?"
+        rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
+        found: dict[str, Prints] = {}
+        for row in rows:
+            if row["recording"] in recordings:
+                found.setdefault(row["recording"], {})[row["model"]] = _unpacked(row)
+        return found
 
-    async def of_speakers(self, tenant: str, model: str) -> Mapping[str, Print]:
+    async def of_speakers(self, tenant: str) -> Mapping[str, Prints]:
         """All prints of each named speaker of the tenant, of living recordings."""
         query = (
-            "SELECT r.speaker, p.pieces, p.vectors FROM voiceprints AS p JOIN recordings AS r"
+            "SELECT r.speaker, r.id, p.model, p.pieces, p.vectors FROM voiceprints AS p JOIN recordings AS r"
             " ON r.tenant = p.tenant AND r.id = p.recording"
-            " WHERE p.tenant = ? AND p.model = ? AND r.speaker <> '' AND r.deleted_at IS NULL"
+            " WHERE p.tenant = ? AND r.speaker <> '' AND r.deleted_at IS NULL"
         )
-        rows = await self._db.read(lambda db: db.execute(query, (tenant, model)).fetchall())
-        found: dict[str, list[Print]] = {}
+        rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
+        found: dict[str, dict[str, Prints]] = {}
         for row in rows:
-            found.setdefault(row["speaker"], []).append(_unpacked(row))
-        return {speaker: np.concatenate(prints, axis=1) for speaker, prints in found.items()}
+            prints = found.setdefault(row["speaker"], {}).setdefault(row["id"], {})
+            prints[row["model"]] = _unpacked(row)
+        return {speaker: joined(list(recordings.values())) for speaker, recordings in found.items()}
+
+    async def unheard(self, model: str, limit: int) -> tuple[tuple[str, str], ...]:
+        """Tenant and id of living recordings that have a print, but none of this model; the newest first."""
+        query = (
+            "SELECT r.tenant, r.id FROM recordings AS r WHERE r.deleted_at IS NULL AND r.accepted = 1"
+            " AND EXISTS (SELECT 1 FROM voiceprints AS p WHERE p.tenant = r.tenant AND p.recording = r.id)"
+            " AND NOT EXISTS (SELECT 1 FROM voiceprints AS p WHERE p.tenant = r.tenant AND p.recording = r.id"
+            " AND p.model = ?) ORDER BY r.created_at DESC LIMIT ?"
+        )
+        rows = await self._db.read(lambda db: db.execute(query, (model, limit)).fetchall())
+        return tuple((row["tenant"], row["id"]) for row in rows)
 
     # ------------------------------------------------------------ protected voices
 
-    async def protect(self, tenant: str, name: str, model: str, print_: Print) -> ProtectedVoice:
-        """Enrol a voice nobody may clone. Raises InvalidInput("protected_name_invalid")."""
+    async def protect(self, tenant: str, name: str, prints: Prints) -> ProtectedVoice:
+        """Enrol a voice nobody may clone, by its prints, that of the shipped model first.
+
+        Raises InvalidInput("protected_name_invalid").
+        """
         if not name.strip() or len(name) > 200:
             raise InvalidInput("protected_name_invalid")
         voice_id = new_id("prt")
+        (model, first), *others = prints.items()
         row = {"tenant": tenant, "id": voice_id, "name": name.strip(), "model": model, "created_at": utc_now()}
         event = Event(tenant, "protected.add", subject=voice_id)
 
         def insert(db: sqlite3.Connection) -> ProtectedVoice:
-            insert_row(db, "protected_voices", {**row, **_packed(print_)})
+            insert_row(db, "protected_voices", {**row, **_packed(first)})
+            for other, print_ in others:
+                about = {"tenant": tenant, "voice": voice_id, "model": other}
+                insert_row(db, "protected_prints", {**about, **_packed(print_)})
             self._witness(db, event)
             return _find_protected(db, tenant, voice_id)
 
@@ -115,15 +139,21 @@ class VoiceprintStore:
         def delete(db: sqlite3.Connection) -> None:
             found = _find_protected(db, tenant, voice_id)
             db.execute("DELETE FROM protected_voices WHERE tenant = ? AND id = ?", (tenant, found.id))
+            db.execute("DELETE FROM protected_prints WHERE tenant = ? AND voice = ?", (tenant, found.id))
             self._witness(db, event)
 
         await self._db.write(delete, durable=True)
 
-    async def all_protected(self, model: str) -> dict[str, Print]:
+    async def all_protected(self) -> dict[str, Prints]:
         """The prints that every clone on the box is held against, by id."""
-        query = "SELECT id, pieces, vectors FROM protected_voices WHERE model = ?"
-        rows = await self._db.read(lambda db: db.execute(query, (model,)).fetchall())
-        return {row["id"]: _unpacked(row) for row in rows}
+        query = (
+            "SELECT id, model, pieces, vectors FROM protected_voices"
+            " UNION ALL SELECT voice, model, pieces, vectors FROM protected_prints"
+        )
+        found: dict[str, Prints] = {}
+        for row in await self._db.read(lambda db: db.execute(query).fetchall()):
+            found.setdefault(row["id"], {})[row["model"]] = _unpacked(row)
+        return found
 
     # ------------------------------------------------------------ reviews
 
@@ -163,6 +193,12 @@ class VoiceprintStore:
             return Review(**dict(db.execute(found, row[3:]).fetchone()))
 
         return await self._db.write(update, durable=True)
+
+
+def joined(recordings: Sequence[Prints]) -> Prints:
+    """The prints of one voice from several recordings. A model that has not heard all of them says nothing."""
+    models = set.intersection(*(set(prints) for prints in recordings)) if recordings else set()
+    return {model: np.concatenate([prints[model] for prints in recordings], axis=1) for model in sorted(models)}
 
 
 def _packed(print_: Print) -> JsonDict:

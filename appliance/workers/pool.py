@@ -124,9 +124,13 @@ class WorkerPool:
         found: JsonDict = done["found"]
         return found
 
-    async def voiceprint(self, path: Path) -> NDArray[np.float32]:
-        """(conditions, pieces, width): whose voice it is; see `audio.voiceprint`. Raises InvalidInput."""
-        done, vectors = await self._listen_for({"op": "voiceprint", "path": str(path)})
+    async def voiceprint(self, path: Path, weights: Path | None = None) -> NDArray[np.float32]:
+        """(conditions, pieces, width): whose voice it is; see `audio.voiceprint`. `weights`: of an imported network.
+
+        Raises InvalidInput, Corrupt, Unavailable.
+        """
+        order = {"op": "voiceprint", "path": str(path), "weights": None if weights is None else str(weights)}
+        done, vectors = await self._listen_for(order)
         return np.frombuffer(vectors, "<f4").reshape(done["shape"])
 
     async def _listen(self, order: JsonDict) -> JsonDict:

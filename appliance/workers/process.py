@@ -15,7 +15,7 @@ import queue
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.contracts import Engine, EngineHost, JsonDict, TextFrontend, Transcriber, Transcript
+from appliance.contracts import Engine, EngineHost, JsonDict, Samples, TextFrontend, Transcriber, Transcript
 from appliance.errors import InvalidInput, Unavailable, error_record
 from appliance.framing import FramingError, read_frame, write_frame
 from appliance.isolation import die_with_parent, leave_network
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 LISTEN_RATE = 16_000  # Hz; what recognisers work at
 RECONSIDER: JsonDict = {"op": "reconsider"}  # an order of our own, never of the daemon
+VERIFIERS = "gpt_sovits"  # the engine whose imported weights have a speaker network
 MOST_TASKS = 16  # at once; more wait for a thread
 
 
@@ -49,6 +50,7 @@ class WorkerProcess:
         self._orders: queue.SimpleQueue[JsonDict | None] = queue.SimpleQueue()
         self._cancelled: dict[int, threading.Event] = {}
         self._engines: dict[str, Engine] = {}
+        self._verifiers: dict[Path, Callable[[Samples], Samples]] = {}
         self._loading = threading.Lock()
         self._told: JsonDict = {}  # about placement, as last told to the daemon
         self._trials = LateTrials(spec, lambda: not self._cancelled, lambda: self._orders.put(RECONSIDER))
@@ -122,8 +124,15 @@ class WorkerProcess:
         from appliance.contracts import Audio
 
         decoded = read_audio(Path(order["path"]), max_duration_s=self._spec.intake.max_duration_s)
-        print_ = voiceprint(Audio(to_mono(decoded.samples), decoded.sample_rate))
+        embed = self._verifier(Path(order["weights"])) if order.get("weights") else None
+        print_ = voiceprint(Audio(to_mono(decoded.samples), decoded.sample_rate), embed)
         self._send({"event": "done", "task": order["task"], "shape": print_.shape}, print_.astype("<f4").tobytes())
+
+    def _verifier(self, weights: Path) -> Callable[[Samples], Samples]:
+        """The imported speaker network; one at a time is kept."""
+        if weights not in self._verifiers:
+            self._verifiers = {weights: self._engine(VERIFIERS).verifier(weights)}
+        return self._verifiers[weights]
 
     def _do_detect(self, order: JsonDict, cancelled: threading.Event) -> None:
         from appliance.audio.detection import detect_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import aiohttp
@@ -110,3 +111,24 @@ async def test_words_that_are_given_and_not_heard_are_doubted_but_kept(box):
         row = await call(box, "POST", "/v1/recordings", 201, data=form)
         assert row["accepted"] and row["transcript"] == words
         assert [warning["code"] for warning in row["report"]["warnings"] if "doubt" in warning["code"]] == doubts
+
+
+async def test_a_protected_voice_reads_no_sheet_and_is_cut_into_no_clips(box):
+    before = {row["id"] for row in (await call(box, "GET", "/v1/recordings"))["items"]}
+    form = aiohttp.FormData()
+    form.add_field("name", "The reader")
+    form.add_field("file", read_aloud(0, 40), filename="reader.wav")
+    protected = await call(box, "POST", "/v1/protected-voices", 201, data=form)
+    session = await call(box, "POST", "/v1/recording-sessions", 201, json={"speaker": "Someone", "language": "en"})
+    refused = await clip(box, session, read_aloud(10, 19), session["next"]["text"], 403)
+    assert refused["code"] == "voice_protected"
+    form = aiohttp.FormData()
+    form.add_field("file", READER.read_bytes(), filename="long.flac")
+    job = await call(box, "POST", "/v1/recordings/long", 202, data=form)
+    async with asyncio.timeout(100):
+        while (row := await call(box, "GET", f"/v1/jobs/{job['id']}"))["state"] in ("queued", "running"):
+            await asyncio.sleep(0.2)
+    assert (row["state"], row["error"]["code"]) == ("failed", "voice_protected")
+    assert {row["id"] for row in (await call(box, "GET", "/v1/recordings"))["items"]} == before
+    async with box.client.delete(f"/v1/protected-voices/{protected['id']}") as answer:
+        assert answer.status == 204

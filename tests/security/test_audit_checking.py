@@ -16,7 +16,7 @@ import pytest
 
 from appliance.database import open_database
 from appliance.errors import InvalidInput, NotFound
-from appliance.events import Event
+from appliance.events import UNLABELLED, Event
 from appliance.security.audit import append_entry, make_checkpoint
 from appliance.security.audit_checking import verify_file
 from appliance.security.audit_reading import AuditFilter, export_head, list_entries, read_lines
@@ -170,6 +170,19 @@ async def test_what_retention_removes_leaves_a_signed_tombstone(written, key):
     assert verify_file(tampered(written, partial(edit, index=50)), key.public).first_bad == 50
     without = tampered(written, lambda stranger: stranger.execute("DELETE FROM audit_checkpoints WHERE size = 48"))
     assert verify_file(without, key.public).first_bad == 0  # entries that are gone without a signature are missing
+
+
+async def test_deliveries_without_an_audible_label_stay_for_six_months_with_all_that_came_after(written, key):
+    async with open_database(written) as db:
+        delivered = Event("main", UNLABELLED, voice="anna@1")
+        await db.write(lambda connection: append_entry(connection, delivered) and None)
+        await db.write(lambda connection: fill(connection, key, 8))
+        await db.write(lambda connection: make_checkpoint(connection, key))
+        assert await prune(db, key, "2999-01-01T00:00:00.000Z") == 48
+        assert await prune(db, key, "2999-01-01T00:00:00.000Z") == 0
+        query = "SELECT count(*) FROM audit WHERE action = ?"
+        assert await db.read(lambda c: c.execute(query, (UNLABELLED,)).fetchone()[0]) == 1
+    assert verify_file(written, key.public).first_bad is None
 
 
 async def test_entries_are_found_by_tenant_and_voice(written):

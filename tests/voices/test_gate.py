@@ -9,7 +9,7 @@ import pytest
 import soxr
 
 from appliance.audio.files import read_audio, to_mono
-from appliance.audio.voiceprint import MODEL, likeness, voiceprint
+from appliance.audio.voiceprint import MODEL, shipped_model, voiceprint
 from appliance.contracts import Audio, QualityReport
 from appliance.database import open_database
 from appliance.errors import Forbidden, NotFound
@@ -44,8 +44,8 @@ def other():
 
 def test_one_reader_is_like_himself_and_another_is_not(reader, other):
     enrolled = voiceprint(reader[0])
-    assert likeness(enrolled, voiceprint(reader[1])) > LIMITS.block
-    assert likeness(enrolled, voiceprint(other)) < LIMITS.review
+    assert shipped_model().likeness(enrolled, voiceprint(reader[1])) > LIMITS.block
+    assert shipped_model().likeness(enrolled, voiceprint(other)) < LIMITS.review
 
 
 def test_noise_and_a_telephone_do_not_hide_a_voice(reader):
@@ -53,14 +53,14 @@ def test_noise_and_a_telephone_do_not_hide_a_voice(reader):
     noisy = Audio(reader[1].samples + noise, 16_000)
     narrow = Audio(soxr.resample(reader[2].samples, 16_000, 8_000), 8_000)
     enrolled = voiceprint(reader[0])
-    assert likeness(enrolled, voiceprint(noisy)) > LIMITS.review
-    assert likeness(enrolled, voiceprint(narrow)) > LIMITS.review
+    assert shipped_model().likeness(enrolled, voiceprint(noisy)) > LIMITS.review
+    assert shipped_model().likeness(enrolled, voiceprint(narrow)) > LIMITS.review
 
 
 def test_a_print_is_the_same_every_time_and_likeness_is_symmetric(reader, other):
     one, two = voiceprint(reader[0]), voiceprint(other)
     np.testing.assert_array_equal(one, voiceprint(reader[0]))
-    assert likeness(one, two) == pytest.approx(likeness(two, one), abs=1e-6)
+    assert shipped_model().likeness(one, two) == pytest.approx(shipped_model().likeness(two, one), abs=1e-6)
 
 
 class Box:
@@ -99,7 +99,7 @@ async def refused(box, voice: str, speaker: str, *recordings) -> Forbidden:
 
 
 async def test_a_protected_voice_is_neither_enrolled_nor_cloned_by_any_tenant(box):
-    await box.prints.protect("bureau", "The mayor", MODEL, box.sounds[b"reader"])
+    await box.prints.protect("bureau", "The mayor", {MODEL: box.sounds[b"reader"]})
     recording = await box.record(b"reader later", "anna")
     with pytest.raises(Forbidden, match="voice_protected"):
         await box.gate.enrol("main", recording)
@@ -110,6 +110,21 @@ async def test_a_protected_voice_is_neither_enrolled_nor_cloned_by_any_tenant(bo
     assert (await box.logged())[-2:] == ["gate.enrol refused", "gate.clone refused"]
     await box.gate.require("main", "tom", "tom", (await box.record(b"other", "tom"),))
     assert (await box.logged())[-1] == "gate.pass done"
+
+
+async def test_of_a_protected_voice_nothing_is_kept_whatever_way_it_comes(box):
+    await box.prints.protect("bureau", "The mayor", {MODEL: box.sounds[b"reader"]})
+    quality = QualityReport(True, (), (), {})
+    for content, is_kept in ((b"reader later", False), (b"other", True)):
+        new = NewRecording(content, "clip.wav", 12.0, 16_000, quality, speaker="anna")
+        if is_kept:
+            kept = await box.gate.admit("main", new)
+            continue
+        with pytest.raises(Forbidden, match="voice_protected"):
+            await box.gate.admit("main", new)
+    assert [row.id for row in (await box.recordings.list("main")).items] == [kept.id]
+    sounds = [path.read_bytes() for path in (box.recordings.blobs.root).rglob("*") if path.is_file()]
+    assert sounds == [b"other"]
 
 
 async def test_somebody_elses_voice_needs_a_person_who_allows_it(box):
@@ -135,7 +150,7 @@ async def test_other_tenants_speakers_are_no_business_of_ours(box):
 
 
 async def test_between_the_thresholds_a_person_is_asked(box, monkeypatch):
-    await box.prints.protect("main", "The mayor", MODEL, box.sounds[b"reader"])
+    await box.prints.protect("main", "The mayor", {MODEL: box.sounds[b"reader"]})
     strict = VoiceGate(box.gate._rooms, GateSettings(block=0.99, review=0.5))
     recording = await box.record(b"reader later", "anna")
     with pytest.raises(Forbidden) as caught:

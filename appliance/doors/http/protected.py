@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from appliance.audio.voiceprint import MODEL
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_record
@@ -25,8 +24,7 @@ async def protect(request: web.Request) -> web.Response:
     """`POST /v1/protected-voices`: a clip of somebody; the print is kept, the sound is not."""
     services, tenant = services_of(request), principal_of(request).tenant
     async with receive_upload(request, ProtectedAsked) as upload:
-        print_ = await services.pool.voiceprint(upload.path)
-        voice = await services.gate.prints.protect(tenant, upload.asked.name, MODEL, print_)
+        voice = await services.gate.protect(tenant, upload.asked.name, upload.path)
     return answer_json(voice.as_json(), status=201)
 
 

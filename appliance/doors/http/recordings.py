@@ -32,7 +32,7 @@ from appliance.doors.http.routes import ANY_AUDIO, Answer, Body, Route
 from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import Services, services_of
 from appliance.doors.http.uploads import Upload, receive_upload
-from appliance.errors import Forbidden, InvalidInput, Unavailable
+from appliance.errors import InvalidInput, Unavailable
 from appliance.jobs.records import SliceRequest
 from appliance.messages import text
 from appliance.voices.records import NewRecording, Recording
@@ -57,8 +57,7 @@ async def add_recording(request: web.Request) -> web.Response:
         if not report.accepted and not upload.asked.keep:
             raise _refusal(report)
         label = await _label(services, upload) if report.accepted else Label(upload.asked.transcript)
-        recording = await services.recordings.add(tenant, _new_recording(upload, report, label))
-    await _hold_against_protected(services, tenant, recording)
+        recording = await services.gate.admit(tenant, _new_recording(upload, report, label))
     if not report.accepted:
         raise _refusal(report, recording=recording.id)
     location = {"Location": f"/v1/recordings/{recording.id}"}
@@ -100,16 +99,6 @@ async def check_upload(request: web.Request) -> web.Response:
             "measures": report.measures,
         }
     )
-
-
-async def _hold_against_protected(services: Services, tenant: str, recording: Recording) -> None:
-    """Whoever is protected is not even kept. Raises Forbidden("voice_protected")."""
-    try:
-        if recording.accepted:
-            await services.gate.enrol(tenant, recording)
-    except Forbidden:
-        await services.recordings.delete(tenant, recording.id)
-        raise
 
 
 @dataclass(frozen=True)

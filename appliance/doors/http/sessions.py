@@ -29,7 +29,7 @@ from appliance.voices.sessions import SessionStore
 
 def _room(request: web.Request) -> ReadingRoom:
     services = services_of(request)
-    return ReadingRoom(SessionStore(services.db), services.recordings, services.pool)
+    return ReadingRoom(SessionStore(services.db), services.recordings, services.gate, services.pool)
 
 
 async def list_prompts(request: web.Request) -> web.Response:

@@ -150,10 +150,14 @@ class SpeakerNet(nn.Module):
 
     def forward(self, bands: Tensor) -> Tensor:
         """Log mel bands (B, T, M) -> (B, C * M / 8), channel by channel."""
+        return self.picture(bands).mean(dim=-1)
+
+    def picture(self, bands: Tensor) -> Tensor:
+        """Log mel bands (B, T, M) -> (B, C * M / 8, T / 8), before it is averaged over time."""
         x = torch.relu(self.bn1(self.conv1(bands.transpose(1, 2)[:, None])))  # (B, C, M, T)
         third = self.layer3(self.layer2(self.layer1(x)))  # (B, C, M / 4, T / 4)
         fused = self.fuse34(self.layer4(third), self.layer3_ds(third))  # (B, C, M / 8, T / 8)
-        return fused.flatten(1, 2).mean(dim=-1)
+        return fused.flatten(1, 2)
 
     def embed(self, waveform: Tensor) -> Tensor:
         """Waveform (1, S) or (S,) at 16 kHz, within -1 .. 1 -> (1, 20480). Raises ValueError if shorter than 25 ms."""

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.contracts import (
@@ -24,6 +25,7 @@ from appliance.contracts import (
     JsonDict,
     Probe,
     Progress,
+    Samples,
     SpeakTask,
     StarterVoice,
     VoiceAssets,
@@ -99,6 +101,11 @@ class GptSovitsEngine(Engine):
                 torch.set_num_threads(host.threads)
                 preparation = Preparation(host)
                 self._loaded = _Loaded(host, Networks(preparation), preparation)
+
+    def verifier(self, weights: Path) -> Callable[[Samples], Samples]:
+        from appliance.engine.gpt_sovits.verification import Verifier
+
+        return Verifier.from_file(weights).embed
 
     def placement(self) -> tuple[JsonDict, ...]:
         loaded = self._loaded
