@@ -115,6 +115,10 @@ class Session(ABC):
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Execute once; keys of the result are the names in `outputs`."""
 
+    def lend(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """As `run`, but results may be memory of the session: good to be read until its next call."""
+        return self.run(feeds)
+
     def bind(self, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
         """A call that executes once on memory of the caller: inputs are read from `arrays`, outputs written to them.
 

@@ -71,11 +71,18 @@ class PlacedNetwork(Session):
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Execute once. Raises what the chosen backend raised when no other one can do it either."""
+        return dict(self._compute(feeds, is_lent=False))
+
+    def lend(self, feeds: Arrays) -> Arrays:
+        """As `Session.lend`, and raises what `run` raises. For networks with one caller."""
+        return self._compute(feeds, is_lent=True)
+
+    def _compute(self, feeds: Arrays, is_lent: bool) -> Arrays:
         with self._turn:
             if self._session is None:
                 raise Unavailable("session_closed", backend=self._current.backend)
             try:
-                return self._session.run(feeds)
+                return self._session.lend(feeds) if is_lent else self._session.run(feeds)
             except Exception as error:  # a runtime raises what it likes
                 results = self._take_over(feeds, error)
                 if results is None:

@@ -135,10 +135,15 @@ class OpenVinoSession(Session):
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Execute once; results are copies. Raises Unavailable("session_closed") after `close`."""
+        return {name: np.array(values) for name, values in self.lend(feeds).items()}
+
+    def lend(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Execute once, without a copy. Raises Unavailable("session_closed") after `close`."""
         if self._request is None:
             raise Unavailable("session_closed", backend=self._backend)
-        results = self._request.infer({name: feeds[name] for name in self.inputs})
-        return {name: np.array(results[port]) for name, port in zip(self.outputs, self._ports, strict=True)}
+        given = {name: feeds[name] for name in self.inputs}
+        results = self._request.infer(given, share_inputs=True, share_outputs=True)
+        return {name: results[port] for name, port in zip(self.outputs, self._ports, strict=True)}
 
     def close(self) -> None:
         self._request = None

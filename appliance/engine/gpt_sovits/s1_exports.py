@@ -31,7 +31,7 @@ from appliance.engine.gpt_sovits.decoding import Decoder, TorchDecoder
 from appliance.engine.gpt_sovits.device_decoder import DeviceDecoder
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam
-from appliance.engine.gpt_sovits.session_decoder import KINDS, SessionDecoder, prompt_feeds
+from appliance.engine.gpt_sovits.session_decoder import KINDS, TEXT_STEP, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemantic, TextToSemanticConfig
 from appliance.engine.gpt_sovits.turns import Turns
 from appliance.engine.placement import PlacedNetwork, place
@@ -152,7 +152,8 @@ class S1Decoders:
         def make() -> Decoder:
             options = SessionOptions(self.host.threads, cache_dir=self.host.cache_dir, spins=True)
             step = self.host.backends[backend].load(artifact, options)
-            return SessionDecoder(name, self.config, open_prefill(self.prepared[PREFILL], self.host), step)
+            prefill = open_prefill(self.prepared[PREFILL], self.host)
+            return SessionDecoder(name, self.config, prefill, step, TEXT_STEP)
 
         return make
 

@@ -1,8 +1,9 @@
 """s1 on backends: one session reads prompts, another one makes steps on keys and values that grow in place.
 
 All answers live in one reserve of memory with a slot for each. Memory of a slot is taken page by page as rows are
-written, and given back when its answer ends, so that nothing of it is left. Neighbouring slots are stepped together;
-a slot between them whose answer pauses is computed along and keeps what it has.
+written, and given back when its answer ends, so that nothing of it is left; the first slots keep theirs, overwritten
+with zeros, because taking it anew costs as much as a tenth of reading the prompt. Neighbouring slots are stepped
+together; a slot between them whose answer pauses is computed along and keeps what it has.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from appliance.errors import Busy, TooLarge
 
 SLOTS = 8  # answers under way at once
 ROWS = 2048  # of phones and speech tokens, that one answer can have: 80 seconds of speech
+KEPT_SLOTS, KEPT_ROWS = 2, 512  # whose memory stays: 100 MB at most for official sizes
+TEXT_STEP = 16  # phones are padded to multiples: a backend prepares itself for each length that it meets
 BLOCKED = -1e9  # added to the score of a column that a row must not look at
 KINDS = ("keys", "values")
 
@@ -48,20 +51,24 @@ class Reserve:
             for index, name in enumerate(KINDS)
         }
 
-    def store(self, slot: int, read: Arrays) -> int:
-        """Put the keys and values (1, h, n, d / h) of a prompt into a slot; returns n."""
-        count = 0
+    def store(self, slot: int, read: Arrays, phones: int, tokens: int) -> int:
+        """Put the keys and values (1, h, n, d / h) of a prompt into a slot, less those of padding; returns the rows."""
+        rows = phones + tokens
         for name, table in self.arrays.items():
-            rows = read[name]
-            count = rows.shape[2]
+            found = read[name][0]
             with np.errstate(over="ignore"):  # what is no half float makes logits that are not finite
-                table[slot, :, :count] = rows[0]
-        return count
+                table[slot, :, :phones] = found[:, :phones]
+                table[slot, :, phones:rows] = found[:, found.shape[1] - tokens :]
+        return rows
 
-    def free(self, slot: int) -> None:
-        """Give the memory of a slot back; reading it gives zeros."""
-        for table in range(self._tables):
-            self._memory.madvise(mmap.MADV_DONTNEED, (table * SLOTS + slot) * self._block, self._block)
+    def free(self, slot: int, rows: int) -> None:
+        """Give the memory of a slot back that has so many rows; reading it gives zeros."""
+        if slot < KEPT_SLOTS and rows <= KEPT_ROWS:
+            for table in self.arrays.values():
+                table[slot, :, : rows + 1] = 0.0  # one more: a pausing answer is computed along
+            return
+        for number in range(self._tables):
+            self._memory.madvise(mmap.MADV_DONTNEED, (number * SLOTS + slot) * self._block, self._block)
 
 
 class SessionDecoder(Decoder):
@@ -69,8 +76,12 @@ class SessionDecoder(Decoder):
 
     places = SLOTS
 
-    def __init__(self, name: str, config: TextToSemanticConfig, prefill: Session, step: Session) -> None:
+    def __init__(
+        self, name: str, config: TextToSemanticConfig, prefill: Session, step: Session, text_step: int = 1
+    ) -> None:
+        """`text_step`: what phones are padded to multiples of, for a `prefill` that heeds its mask."""
         self.name = name
+        self._text_step = text_step
         self._prefill, self._step = prefill, step
         self._reserve = Reserve(config, step.type_of("keys_0"))
         self._slots: list[Place | None] = [None] * SLOTS
@@ -87,8 +98,9 @@ class SessionDecoder(Decoder):
         number = next((index for index, slot in enumerate(self._slots) if slot is None), None)
         if number is None:
             raise Busy("box_busy", scope="box", active=SLOTS, retry_after_s=1)
-        read = self._prefill.run(prompt_feeds(prompt))
-        self._slots[number] = slot = Place(number, self._reserve.store(number, read))
+        read = dict(self._prefill.lend(prompt_feeds(prompt, self._text_step)))
+        stored = self._reserve.store(number, read, len(prompt.phones), len(prompt.tokens))
+        self._slots[number] = slot = Place(number, stored)
         self._rows[number] = slot.rows
         return torch.from_numpy(read["logits"].reshape(-1).copy()), slot
 
@@ -111,7 +123,7 @@ class SessionDecoder(Decoder):
         self._slots[place.number] = None
         for values in (self._rows, self._tokens, self._positions, self._logits):
             values[place.number] = 0
-        self._reserve.free(place.number)
+        self._reserve.free(place.number, place.rows)
 
     def close(self) -> None:
         self._calls.clear()
@@ -134,14 +146,17 @@ class SessionDecoder(Decoder):
         return found
 
 
-def prompt_feeds(prompt: TextPrompt) -> Arrays:
-    """What the graph "prefill" takes for one prompt."""
-    phones, rows = len(prompt.phones), len(prompt.phones) + len(prompt.tokens)
-    row, column = np.arange(rows)[:, None], np.arange(rows)[None, :]
-    allowed = (column < phones) | ((row >= phones) & (column <= row))
+def prompt_feeds(prompt: TextPrompt, text_step: int = 1) -> Arrays:
+    """What the graph "prefill" takes for one prompt; phones are padded to a multiple that nobody looks at."""
+    phones, tokens = len(prompt.phones), len(prompt.tokens)
+    wide = -(-phones // text_step) * text_step
+    row, column = np.arange(wide + tokens)[:, None], np.arange(wide + tokens)[None, :]
+    allowed = (column < phones) | ((column >= wide) & (row >= wide) & (column <= row))
+    bert = np.zeros((1, wide, prompt.bert.shape[0]), np.float32)
+    bert[0, :phones] = prompt.bert.numpy().T
     return {
-        "phones": prompt.phones.numpy()[None],
-        "bert": np.ascontiguousarray(prompt.bert.numpy().T)[None],
+        "phones": np.pad(prompt.phones.numpy(), (0, wide - phones))[None],
+        "bert": bert,
         "tokens": prompt.tokens.numpy()[None],
         "mask": np.where(allowed, 0.0, BLOCKED).astype(np.float32)[None, None],
     }
