@@ -147,6 +147,7 @@ class _Builder:
             projected = self.linear(x, f"{at}.in_proj", attention.in_proj_weight, attention.in_proj_bias)
             mixed = self.attend(projected, index)
             mixed = self.linear(mixed, f"{at}.out_proj", attention.out_proj.weight, attention.out_proj.bias)
+            x = self.needed(x, index)
             x = self.norm(self.node("Add", [x, mixed], f"{at}.mixed"), f"{at}.norm1", block.norm1)
             inner = self.node(
                 "Relu", [self.linear(x, f"{at}.linear1", block.linear1.weight, block.linear1.bias)], f"{at}.relu"
@@ -156,8 +157,12 @@ class _Builder:
         return x
 
     def attend(self, projected: str, layer: int) -> str:
-        """Queries, keys and values side by side (b, t, 3 d) -> (b, t, d)."""
+        """Queries, keys and values side by side (b, t, 3 d) -> (b, t, d), of the rows that are `needed`."""
         raise NotImplementedError
+
+    def needed(self, x: str, layer: int) -> str:
+        """The rows of x (b, t, d) that what follows the attention of a layer is computed for."""
+        return x
 
 
 class _Step(_Builder):
@@ -208,8 +213,7 @@ class _Prefill(_Builder):
         self.weight("joined", np.array([0, 0, config.width], np.int64))
         self.weight("scale", np.array(1.0 / math.sqrt(self.head_size), np.float32))
         x = self.node("Concat", [self.node("Add", [text, features], "text.x"), audio], "x", axis=1)
-        hidden = self.blocks(x)
-        last = self.node("Slice", [hidden, *self._bounds()], "last")
+        last = self.blocks(x)
         self.node("Identity", [self.linear(last, "predict", network.ar_predict_layer.weight, None)], "logits")
 
     def _embed(self, name: str, ids: str, embedding: Embedding, position: Position) -> str:
@@ -222,10 +226,19 @@ class _Prefill(_Builder):
         placed = self.node("Slice", [places, f"{name}.zero", count, f"{name}.zero"], f"{name}.places")
         return self.node("Add", [embedded, placed], f"{name}.placed")
 
-    def _bounds(self) -> list[str]:
-        """Of the last row, as `Slice` takes them."""
-        values = {"last.start": -1, "last.end": np.iinfo(np.int64).max, "last.axis": 1}
-        return [self.weight(name, np.array([value], np.int64)) for name, value in values.items()]
+    def _last_row(self, x: str, axis: int) -> str:
+        values = {"last.start": -1, "last.end": np.iinfo(np.int64).max, f"last.axis_{axis}": axis}
+        known = {weight.name for weight in self.weights}
+        for name in values.keys() - known:
+            self.weight(name, np.array([values[name]], np.int64))
+        return self.node("Slice", [x, *values], f"{x}.last")
+
+    def _is_last(self, layer: int) -> bool:
+        """Of the last layer only keys and values are wanted, and what the logits after the last row need."""
+        return layer == self.network.config.layers - 1
+
+    def needed(self, x: str, layer: int) -> str:
+        return self._last_row(x, 1) if self._is_last(layer) else x
 
     def attend(self, projected: str, layer: int) -> str:
         at, heads = f"layers.{layer}", self.network.config.heads
@@ -239,11 +252,14 @@ class _Prefill(_Builder):
         q, k, v = (self.node("Squeeze", [part, "axis_0"], name) for part, name in zip(parts, names, strict=True))
         for name in (k, v):
             self.output(name, "FLOAT", 1, heads, "n", self.head_size)
+        mask = "mask"
+        if self._is_last(layer):
+            q, mask = self._last_row(q, 2), self._last_row(mask, 2)
         scaled = self.node("Mul", [q, "scale"], f"{at}.scaled")
         scores = self.node(
             "MatMul", [scaled, self.node("Transpose", [k], f"{at}.k", perm=[0, 1, 3, 2])], f"{at}.scores"
         )
-        shares = self.node("Softmax", [self.node("Add", [scores, "mask"], f"{at}.masked")], f"{at}.shares", axis=-1)
+        shares = self.node("Softmax", [self.node("Add", [scores, mask], f"{at}.masked")], f"{at}.shares", axis=-1)
         mixed = self.node("MatMul", [shares, v], f"{at}.mixed_heads")
         back = self.node("Transpose", [mixed], f"{at}.back", perm=[0, 2, 1, 3])
         return self.node("Reshape", [back, "joined"], f"{at}.attended")

@@ -149,7 +149,7 @@ class SessionDecoder(Decoder):
 def prompt_feeds(prompt: TextPrompt, text_step: int = 1) -> Arrays:
     """What the graph "prefill" takes for one prompt; phones are padded to a multiple that nobody looks at."""
     phones, tokens = len(prompt.phones), len(prompt.tokens)
-    wide = -(-phones // text_step) * text_step
+    wide = -(-phones // text_step) * text_step if tokens else phones  # without tokens the last phone gives the logits
     row, column = np.arange(wide + tokens)[:, None], np.arange(wide + tokens)[None, :]
     allowed = (column < phones) | ((column >= wide) & (row >= wide) & (column <= row))
     bert = np.zeros((1, wide, prompt.bert.shape[0]), np.float32)

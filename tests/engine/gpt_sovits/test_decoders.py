@@ -25,7 +25,7 @@ from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row, TorchDecod
 from appliance.engine.gpt_sovits.device_decoder import CAPACITIES, DeviceDecoder
 from appliance.engine.gpt_sovits.generation import generate_tokens
 from appliance.engine.gpt_sovits.sampling import SamplingSettings, seeded_noise
-from appliance.engine.gpt_sovits.session_decoder import ROWS, SessionDecoder
+from appliance.engine.gpt_sovits.session_decoder import ROWS, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
 from appliance.engine.gpt_sovits.turns import Listener, Turns
 from appliance.errors import Busy, Cancelled, TooLarge
@@ -121,6 +121,26 @@ def test_eight_bits_are_close_and_the_quantizer_loses_half_a_step(network, open_
     steps = scales.reshape(3, -1, 1)
     restored = ((numbers.astype(np.float32) - 128) * steps).reshape(3, -1)[:, :100]
     assert (np.abs(restored - weight) <= 0.5001 * steps.max()).all()
+
+
+def test_phones_are_padded_without_changing_a_number(open_sessions):
+    plain = open_sessions(32)
+    padded = SessionDecoder("padded", CONFIG, plain._prefill, plain._step, text_step=16)
+    for one in PROMPTS:
+        wanted = forced(plain, one, [5, 6, 7])
+        torch.testing.assert_close(forced(padded, one, [5, 6, 7]), wanted, atol=1e-5, rtol=1e-5)
+    feeds = [prompt_feeds(prompt(7, phones), 16) for phones in (17, 32)]
+    assert feeds[0]["mask"].shape == feeds[1]["mask"].shape
+
+
+def test_nothing_of_an_answer_stays_in_its_slot(open_sessions):
+    """Whether the memory of a slot is kept or given back, and when a neighbour's steps went through it."""
+    decoder = open_sessions(8)
+    begun = [decoder.begin(PROMPTS[number % 4], 10)[1] for number in range(4)]
+    decoder.step([Row(begun[0], 5, 20), Row(begun[3], 5, 0)])
+    for place in begun:
+        decoder.end(place)
+    assert not any(table.any() for table in decoder._reserve.arrays.values())
 
 
 @pytest.mark.parametrize("bits", [32, 8])
