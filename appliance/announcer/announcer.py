@@ -353,10 +353,10 @@ class Announcer:
         require_volume(volume)
         return await self.music.play(tenant, self._zone_with_music(zone), playlist, volume, is_shuffled=is_shuffled)
 
-    async def stop_music(self, zone: str = "") -> int:
-        """No music in a zone, or in any; in how many there was some. Raises NotFound("zone_not_found")."""
+    async def stop_music(self, zone: str = "", tenant: str = "") -> int:
+        """No music of a tenant in a zone, or in any; in how many there was some. Raises NotFound("zone_not_found")."""
         zones = [self._zone_with_music(zone)] if zone else list(self.music.zones)
-        return sum([await self.music.stop(name) for name in zones])
+        return sum([await self.music.stop(name, tenant) for name in zones])
 
     def _zone_with_music(self, name: str) -> str:
         if isinstance(self.zone(name), RemoteZone):

@@ -20,7 +20,7 @@ from appliance.announcer.loudspeaker import Outlet
 from appliance.announcer.player_link import Music, Played
 from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
-from appliance.errors import InvalidInput, NotFound
+from appliance.errors import Conflict, InvalidInput, NotFound
 from appliance.voices.records import clean_name
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,12 @@ class MusicDesk:
         await asyncio.gather(*(zone.stop() for zone in self.zones.values()))
 
     async def play(self, tenant: str, zone: str, playlist: str, volume: float, *, is_shuffled: bool) -> JsonDict:
-        """Play a playlist in a zone until it is stopped. Raises NotFound, InvalidInput (playlist_empty)."""
+        """Play a playlist in a zone until it is stopped.
+
+        Raises NotFound, InvalidInput (playlist_empty), Conflict("music_of_another") while it plays for another tenant.
+        """
+        if self._is_anothers(zone, tenant):
+            raise Conflict("music_of_another", zone=zone)
         if not await asyncio.to_thread(self.shelf.files, playlist):
             raise InvalidInput("playlist_empty", playlist=playlist[:80], known=", ".join(sorted(SUFFIXES)))
         programme = Programme(zone, tenant, playlist, volume, is_shuffled, utc_now())
@@ -188,17 +193,24 @@ class MusicDesk:
         await self.zones[zone].play(programme)
         return {"id": zone, **(self.zones[zone].as_json() or {})}
 
-    async def stop(self, zone: str) -> bool:
-        """No music in a zone; False when there was none."""
+    async def stop(self, zone: str, tenant: str = "") -> bool:
+        """No music of a tenant in a zone ("": of nobody); False when there was none."""
+        if tenant and self._is_anothers(zone, tenant):
+            return False
         await self._db.write(lambda db: db.execute("DELETE FROM music WHERE zone = ?", (zone,)) and None, durable=True)
         is_playing = self.zones[zone].programme is not None
         await self.zones[zone].stop()
         return is_playing
 
-    def as_json(self) -> list[JsonDict]:
-        """The zones in which music plays."""
+    def _is_anothers(self, zone: str, tenant: str) -> bool:
+        programme = self.zones[zone].programme
+        return programme is not None and programme.tenant != tenant
+
+    def as_json(self, tenant: str) -> list[JsonDict]:
+        """The zones in which music plays; of what plays for another tenant, that it does."""
         playing = ((name, zone.as_json()) for name, zone in self.zones.items())
-        return [{"id": name, **document} for name, document in playing if document is not None]
+        hidden = {name: {"playlist": "", "file": ""} if self._is_anothers(name, tenant) else {} for name in self.zones}
+        return [{"id": name, **document, **hidden[name]} for name, document in playing if document is not None]
 
 
 def _programme(row: sqlite3.Row) -> Programme:

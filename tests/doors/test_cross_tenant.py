@@ -13,13 +13,16 @@ import re
 from urllib.parse import quote
 
 import aiohttp
+import numpy as np
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from open_box import TOKEN, open_box
 from wyoming.client import AsyncTcpClient
 from wyoming.info import Describe
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
+from appliance.announcer.music import Programme
 from appliance.contracts import QualityReport
 from appliance.doors.wyoming.door import WyomingDoor
 from appliance.doors.wyoming.info import InfoRooms
@@ -30,6 +33,7 @@ from appliance.voices.records import NewConsent, NewRecording, NewRendition, New
 
 SECRET = "zanzibar"  # stands in every text that is the other tenant's
 VOICE, SCRIPT, CHANNEL = f"{SECRET}-anna", f"{SECRET}-closing", f"{SECRET}-usb"
+LINES = {"lines": [{"name": "one", "text": f"{SECRET} closes"}]}
 WALK = int(os.environ.get("VOICED_CROSS_TENANT_REQUESTS", "0"))
 WORDS = ("text", "input", "title", "name", "comment", "reading", "word", "statement", "transcript", "login", "password")
 HIDDEN = re.compile(SECRET, re.IGNORECASE)
@@ -86,6 +90,12 @@ async def fill(box):
         ("POST", "/v1/recording-sessions", {"speaker": f"{SECRET} Li", "language": "en"}),
         ("POST", "/v1/people", {"login": f"{SECRET}.li", "name": SECRET, "role": "owner", "password": "x" * 20}),
         ("POST", "/v1/tokens", {"title": SECRET, "role": "owner"}),
+        ("POST", "/v1/consent-statements", {"speaker": f"{SECRET} Li", "voice": VOICE, "purposes": ["speak"]}),
+        (
+            "POST",
+            "/v1/schedules",
+            {"name": SECRET, "times": ["17:45"], "message": {"text": f"{SECRET} is shut", "voice": VOICE}},
+        ),
     ):
         status, said, _ = await send(box, method, path, TOKEN, body)
         assert status < 300, (path, said)
@@ -107,7 +117,44 @@ async def fill(box):
     )
     dataset = ("main", "dat_5ec2e7", digest, json.dumps([{"recording": recording.id, "note": SECRET}]), "{}", "2026")
     await db.write(lambda c: c.execute("INSERT INTO datasets VALUES (?, ?, ?, ?, ?, ?)", dataset))
+    await fill_publishing(box)
+    await fill_guards(services, digest)
     await services.audit.record(Event("main", "test", voice=VOICE, subject=consent.id, details={"note": SECRET}))
+
+
+async def fill_publishing(box):
+    """A publication with its rendered line, a narration, a paired box, and music in a zone."""
+    services = box.services
+    status, said, _ = await send(box, "PUT", f"/v1/scripts/{SCRIPT}", TOKEN, {"title": SECRET, "voice": VOICE, **LINES})
+    assert status < 300, said
+    status, said, _ = await send(box, "POST", f"/v1/scripts/{SCRIPT}/publish", TOKEN, {})
+    assert status == 202, said
+    row = await services.office.publications.get("main", SCRIPT, json.loads(said)["number"])
+    ended = await services.office.publisher.finished(row)
+    assert ended.lines and ended.state == "published", ended
+    params = {"filename": f"{SECRET}.srt", "voice": VOICE}
+    cue = f"1\n00:00:01,000 --> 00:00:09,000\n{SECRET} speaks\n".encode()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "text/plain"}
+    async with box.client.post("/v1/dubbings", params=params, data=cue, headers=headers) as answer:
+        dubbing = await answer.json()
+        assert answer.status == 202, dubbing
+    async with asyncio.timeout(60):
+        while json.loads((await send(box, "GET", f"/v1/dubbings/{dubbing['id']}", TOKEN))[1])["state"] == "running":
+            await asyncio.sleep(0.1)
+    key = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
+    peer = ("main", "7a000000-0000-4000-8000-0000005ec2e7", SECRET, f"http://{SECRET}.lan", key, "", "2026")
+    query = "INSERT INTO peers (tenant, uuid, name, url, public_key, authority, paired_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    await services.db.write(lambda c: c.execute(query, peer) and None)
+    music, programme = services.announcer.music, ("main", "main", f"{SECRET}-songs", 1.0, False, "2026")
+    music.zones["main"].programme = Programme(*programme)
+    await services.db.write(lambda c: c.execute("INSERT INTO music VALUES (?, ?, ?, ?, ?, ?)", programme) and None)
+
+
+async def fill_guards(services, digest):
+    """A protected voice and a review that waits."""
+    prints = services.gate.prints
+    await prints.protect("main", SECRET, {"ge2e": np.ones((3, 1, 256), np.float32)})
+    await prints.ask("main", VOICE, "speaker", f"{SECRET} Li", 0.5)
 
 
 async def belongings(box):
@@ -249,6 +296,36 @@ def foreign(told, sent, ids):
     for one in known:
         text = text.replace(one, "") if one in sent else text
     return bool(HIDDEN.search(text)) or any(one in text for one in known if one not in sent)
+
+
+async def test_open_routes_tell_nothing_of_any_tenant_whoever_asks(shared):
+    """No credential, a tenant's, or the name of a paired box with a signature that is none."""
+    box, token = shared
+    async with box.client.get("/openapi.json") as answer:
+        document = await answer.json()
+    before = await belongings(box)
+    ids, chance, wrong = ids_of(before), random.Random(7), {}
+    paired = {"X-Voiced-Peer": before["peers"][0]["uuid"], "X-Voiced-Number": "9" * 18, "X-Voiced-Signature": "00" * 64}
+    operations = [
+        (method.upper(), path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if operation.get("security") == [] and path != "/v1/session"
+    ]
+    assert any(path.startswith("/v1/peer/") for _, path, _ in operations)
+    for _ in range(max(3, WALK // 20 // len(operations))):
+        for method, path, operation in operations:
+            target, query, body = request_for(method, path, operation, document, ids, chance)
+            headers = chance.choice([{}, {"Authorization": f"Bearer {token}"}, paired])
+            async with box.client.request(method, target, params=query, json=body, headers=headers) as answer:
+                said, status = await answer.read(), answer.status
+            told = said.decode("utf-8", "replace") + str(dict(answer.headers))
+            if foreign(told, f"{target} {query} {body} {headers}".casefold(), ids) or status >= 500:
+                wrong.setdefault((status, method, path), (target, query, body, told[:300]))
+            if path.startswith("/v1/peer/") and status < 300:
+                wrong.setdefault((status, method, path), (target, query, body, told[:300]))
+    assert not wrong, json.dumps([[str(part) for part in (*key, *case)] for key, case in wrong.items()], indent=1)
+    assert await belongings(box) == before
 
 
 async def test_the_websocket_knows_no_voice_of_another_tenant(shared):

@@ -12,13 +12,14 @@ from appliance.doors.http.answers import answer_json
 from appliance.doors.http.bodies import read_query, read_record
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import services_of
+from appliance.security.permissions import may
 
 
 async def list_music(request: web.Request) -> web.Response:
     """`GET /v1/music`: the zones in which music plays, and the playlists there are."""
     music = services_of(request).announcer.music
     playlists = await asyncio.to_thread(music.shelf.playlists)
-    return answer_json({"items": music.as_json(), "next": None, "playlists": playlists})
+    return answer_json({"items": music.as_json(principal_of(request).tenant), "next": None, "playlists": playlists})
 
 
 async def play_music(request: web.Request) -> web.Response:
@@ -31,9 +32,10 @@ async def play_music(request: web.Request) -> web.Response:
 
 
 async def stop_music(request: web.Request) -> web.Response:
-    """`DELETE /v1/music`: in one zone, or in all."""
-    asked = read_query(request, ZoneQuery)
-    return answer_json({"stopped": await services_of(request).announcer.stop_music(asked.zone)})
+    """`DELETE /v1/music`: in one zone, or in all. What plays for another tenant only the owner of the box stops."""
+    asked, principal = read_query(request, ZoneQuery), principal_of(request)
+    tenant = "" if may(principal.role, "tenants.write") else principal.tenant
+    return answer_json({"stopped": await services_of(request).announcer.stop_music(asked.zone, tenant)})
 
 
 _PATH, _TAG = "/v1/music", "music"
