@@ -480,6 +480,9 @@ class ChannelHost:
     folders: tuple[Path, ...]  # folders outside it that the site allows
     peers: Mapping[str, PeerLink] = field(default_factory=dict)  # by uuid
     url: str = ""  # of this box
+    # a file, its format, what is to be said of it -> the same with signed provenance (C2PA); blocks. Raises Unavailable
+    sign: Callable[[bytes, str, JsonDict], bytes] | None = None
+    signs_all: bool = False  # the site wants it of every channel that does not say otherwise
 
 
 class StagedDelivery(ABC):

@@ -126,9 +126,10 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         await stack.enter_async_context(
             PrintModels(PrintRooms(db, jobs.models, blobs, registry, recordings, synthesis, gate), settings.tenant)
         )
+        signing = (desk.sign_now, settings.marks.provenance)
         office = await stack.enter_async_context(
             open_office(
-                OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me),
+                OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me, *signing),
                 settings.state_dir,
                 settings.publishing.folders,
             )

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soxr
 
-from appliance.audio.encoding import encode_audio
+from appliance.audio.files import write_wav
 from appliance.audio.print_calibration import FEWEST_VOICES, calibrate
 from appliance.audio.voiceprint import PrintModel, shipped_model
 from appliance.contracts import Audio, Samples
@@ -193,4 +193,4 @@ def _write(path: Path, audio: Audio, pitch: float) -> None:
     samples: Samples = np.asarray(
         soxr.resample(audio.samples, audio.sample_rate * pitch, audio.sample_rate), np.float32
     )
-    path.write_bytes(encode_audio(samples, audio.sample_rate, "wav", {}))
+    write_wav(path, Audio(samples, audio.sample_rate))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 Tags = Mapping[str, str]  # names: four capital letters, so that RIFF can carry them
 
 NO_TAGS: Tags = {}
 _RIFF_UNKNOWN = 0xFFFFFFFF
 _CRC = 0x04C11DB7  # polynomial of Ogg's page checksum
+_PIECE = 1 << 20
 _MOST_READ = 1 << 20  # metadata lies in the first megabyte (and, in RIFF, behind the sound)
 
 
@@ -38,6 +40,15 @@ class TagWriter:
             return b""
         self._is_done = True
         return self._held if tagged is None else tagged
+
+
+def tag_file(source: Path, target: Path, format: str, tags: Tags) -> None:
+    """Copy a finished file with fields in its head, piece by piece. Raises OSError."""
+    writer = TagWriter(format, tags)
+    with source.open("rb") as file, target.open("wb") as tagged:
+        while piece := file.read(_PIECE):
+            tagged.write(writer.add(piece))
+        tagged.write(writer.add(b"", is_last=True))
 
 
 def read_tags(data: bytes) -> dict[str, str]:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,15 +41,20 @@ class MarksDesk:
         self._folder = folder
         self._name = name
         self._credential: Credential | None = None
+        self._opening = threading.Lock()
 
     async def sign(self, data: bytes, format: str, facts: JsonDict) -> bytes:
         """The file with signed provenance. Raises Unavailable("provenance_missing"), InvalidInput("provenance_format").
 
         Not reproducible: every signature names its time, so equal requests give files that differ in it.
         """
-        if self._credential is None:
-            self._credential = await asyncio.to_thread(open_content_credential, self._folder, self._name)
-        return await asyncio.to_thread(sign_file, data, format, self._credential, facts)
+        return await asyncio.to_thread(self.sign_now, data, format, facts)
+
+    def sign_now(self, data: bytes, format: str, facts: JsonDict) -> bytes:
+        """The same for a thread that may wait. Raises as `sign`."""
+        with self._opening:
+            self._credential = self._credential or open_content_credential(self._folder, self._name)
+        return sign_file(data, format, self._credential, facts)
 
     async def mark_file(self, path: Path, tenant: str) -> bytes:
         """A generated sound that was filed without marks, as a WAV with watermark and metadata.

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from appliance.audio.files import read_audio, resample, to_mono
+from appliance.audio.tags import Tags, read_tags, tag_file
 from appliance.contracts import JsonDict, Samples
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import InvalidInput, NotFound, StorageFull, VoicedError, error_record
@@ -238,17 +239,23 @@ class Dubber:
         """Write the track cue by cue: it is never in memory whole. Raises StorageFull."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
         path = self.work_dir / f"{dubbing.id}-{secrets.token_hex(4)}"
-        written = 0
+        tagged, written = path.with_suffix(".tagged"), 0
         try:
             with soundfile.SoundFile(path, "w", TRACK_RATE, 1, "PCM_16", format=dubbing.spec["format"].upper()) as file:
                 for samples in self._pieces(cues):
                     file.write(samples)
                     written += len(samples)
-            return self._blobs.put_file(path), written / TRACK_RATE
+            tag_file(path, tagged, dubbing.spec["format"], self._tags(cues))
+            return self._blobs.put_file(tagged), written / TRACK_RATE
         except (OSError, soundfile.SoundFileError) as error:
             raise StorageFull("storage_full", path=str(self.work_dir), free_mb=0) from error
         finally:
             path.unlink(missing_ok=True)
+            tagged.unlink(missing_ok=True)
+
+    def _tags(self, cues: Sequence[DubbedCue]) -> Tags:
+        """What the track says of itself in its metadata: what its first cue does."""
+        return read_tags(self._blobs.path(cues[0].sha256).read_bytes())
 
     def _pieces(self, cues: Sequence[DubbedCue]) -> Iterator[Samples]:
         """Silence and cues in turns. The audible label is heard once: before the first cue, or where that begins too

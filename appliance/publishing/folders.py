@@ -19,6 +19,7 @@ from appliance.audio.tags import read_tags
 from appliance.contracts import Channel, ChannelHost, DeliveredLine, Delivery, JsonDict, StagedDelivery
 from appliance.errors import Forbidden, InvalidInput, StorageFull
 from appliance.publishing.prompts import FORMATS, encode_prompt
+from appliance.publishing.provenance import Provenance
 
 RELEASES = "releases"
 MANIFEST = "manifest.json"
@@ -29,7 +30,8 @@ _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 class FolderChannel(Channel):
     """Settings: `path` (a name below the box's own export folder, or an absolute path below a folder that
-    `publishing.folders` allows) and `formats` (see `prompts.FORMATS`).
+    `publishing.folders` allows), `formats` (see `prompts.FORMATS`) and `provenance` (whether files are signed; default:
+    as the site says).
     """
 
     kind = "folder"
@@ -41,16 +43,20 @@ class FolderChannel(Channel):
         if unknown or not formats:
             problem = f"formats: {', '.join(unknown) or 'none'}; known are {', '.join(FORMATS)}"
             raise InvalidInput("channel_settings_invalid", kind=self.kind, problem=problem)
-        path = str(settings.get("path", ""))
+        path, wanted = str(settings.get("path", "")), settings.get("provenance")
         _folder(path, host)
-        return {"path": path, "formats": list(dict.fromkeys(formats))}
+        if wanted not in (None, True, False):
+            raise InvalidInput("channel_settings_invalid", kind=self.kind, problem="provenance: true or false")
+        signing = {} if wanted is None else {"provenance": bool(wanted)}
+        return {"path": path, "formats": list(dict.fromkeys(formats)), **signing}
 
     def prepare(self, delivery: Delivery, settings: JsonDict, host: ChannelHost) -> StagedDelivery:
         """Write a new release beside the present one. Raises StorageFull, Forbidden, Unavailable, Corrupt."""
         folder = _folder(str(settings["path"]), host)
         release = folder / RELEASES / f"{delivery.script}-{delivery.number}"
         try:
-            _write_release(release, delivery, settings["formats"])
+            is_signed = settings.get("provenance", host.signs_all)
+            _write_release(release, delivery, settings["formats"], Provenance(host.sign if is_signed else None))
         except OSError as error:
             raise StorageFull("storage_full", path=str(folder), free_mb=_free_mb(folder)) from error
         return _StagedRelease(folder / delivery.script, release)
@@ -84,7 +90,7 @@ def manifest_of(delivery: Delivery, files: dict[str, list[str]]) -> JsonDict:
     return {**delivery.told(), "lines": [{**line.told(), "files": files[line.name]} for line in delivery.lines]}
 
 
-def line_files(line: DeliveredLine, formats: list[str]) -> dict[PurePosixPath, bytes]:
+def line_files(line: DeliveredLine, formats: list[str], provenance: Provenance) -> dict[PurePosixPath, bytes]:
     """The files of one line. Raises Unavailable("codec_missing"), Corrupt."""
     content = line.path.read_bytes()
     decoded, tags = read_audio(content, max_duration_s=LONGEST_LINE_S), read_tags(content)
@@ -92,10 +98,10 @@ def line_files(line: DeliveredLine, formats: list[str]) -> dict[PurePosixPath, b
     files: dict[PurePosixPath, bytes] = {}
     for format in formats:
         files |= encode_prompt(samples, decoded.sample_rate, format, line.name, tags)
-    return files
+    return {path: provenance.put(path, encoded, line) for path, encoded in files.items()}
 
 
-def _write_release(release: Path, delivery: Delivery, formats: list[str]) -> None:
+def _write_release(release: Path, delivery: Delivery, formats: list[str], provenance: Provenance) -> None:
     """A whole folder appears at once: half of one is never taken for a release."""
     if (release / MANIFEST).is_file():
         return
@@ -105,12 +111,12 @@ def _write_release(release: Path, delivery: Delivery, formats: list[str]) -> Non
     names: dict[str, list[str]] = {}
     for line in delivery.lines:
         names[line.name] = []
-        for path, content in line_files(line, formats).items():
+        for path, content in line_files(line, formats, provenance).items():
             target = building / path
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(content)
             names[line.name].append(str(path))
-    manifest = json.dumps(manifest_of(delivery, names), ensure_ascii=False, indent=1)
+    manifest = json.dumps(manifest_of(delivery, names) | provenance.told(), ensure_ascii=False, indent=1)
     (building / MANIFEST).write_text(manifest, encoding="utf-8")
     _flush(building)
     shutil.rmtree(release, ignore_errors=True)

@@ -13,6 +13,7 @@ from appliance.publishing.channels import ChannelStore
 from appliance.publishing.dubbing import Dubber
 from appliance.publishing.offers import OfferDesk
 from appliance.publishing.peers import Identity, PeerStore
+from appliance.publishing.provenance import Sign
 from appliance.publishing.publications import PublicationStore
 from appliance.publishing.publisher import Publisher, PublishRooms
 from appliance.publishing.rendering import LineRenderer, SpeechMaker
@@ -33,6 +34,8 @@ class OfficeRooms:
     synthesis: SpeechMaker
     channel_kinds: Mapping[str, Callable[[], Channel]]
     me: Identity
+    sign: Sign | None = None  # provenance into files
+    signs_all: bool = False  # also where a channel does not ask for it
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ async def open_office(rooms: OfficeRooms, state_dir: Path, folders: tuple[Path, 
     peers = PeerStore(rooms.db, rooms.me)
 
     async def host_of(tenant: str) -> ChannelHost:
-        return ChannelHost(state_dir / "exports" / tenant, folders, await peers.links(tenant), peers.url)
+        links, place = await peers.links(tenant), state_dir / "exports" / tenant
+        return ChannelHost(place, folders, links, peers.url, rooms.sign, rooms.signs_all)
 
     channels = ChannelStore(rooms.db, rooms.channel_kinds, host_of)
     renderer = LineRenderer(rooms.renditions, rooms.synthesis)

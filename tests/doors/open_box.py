@@ -103,7 +103,9 @@ async def open_box(state_dir: Path, **settings: object):
         me = Identity(box.uuid, box.name, device_key)
         metrics, talk = Metrics(), InfoRooms(registry, consents, plugins, "sine", box.name)
         wyoming = WyomingDoor(SessionRooms(config, security, synthesis, metrics, talk))
-        rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me)
+        desk = MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter")
+        signing = (desk.sign_now, config.marks.provenance)
+        rooms = OfficeRooms(db, blobs, renditions, consents, synthesis, plugins.channels, me, *signing)
         office = await stack.enter_async_context(open_office(rooms, state_dir, config.publishing.folders))
         services = Services(
             settings=config,
@@ -132,7 +134,7 @@ async def open_box(state_dir: Path, **settings: object):
                 )
             ),
             spoken=SpokenConsents(ConsentRooms(ChallengeStore(db), consents, recordings, gate, pool)),
-            marks=MarksDesk(DeskRooms(db, audit, pool), bytes(32), state_dir / "keys", "Counter"),
+            marks=desk,
             device_key=device_key,
             security=security,
             metrics=metrics,

@@ -60,6 +60,32 @@ async def test_every_exit_of_sound_is_known_and_carries_tags():
             assert all("tags" in ast.unparse(call) for call in calls), exit
 
 
+# Files that leave as they lie on the disk, and why that is right.
+FILES = {
+    "doors/http/recordings.py:FileResponse": "what a person said",
+    "doors/http/versions.py:FileResponse": "what a person said, and pictures",
+    "doors/http/marks.py:read_bytes": "rendered lines, cues and tracks: marked and tagged when they were filed",
+    "doors/http/scripts.py:read_bytes": "an archive of such lines",
+    "doors/http/dubbings.py:read_bytes": "subtitles that came in",
+    "doors/http/pages.py:read_bytes": "the console",
+    "doors/http/trust.py:read_bytes": "certificates",
+    "publishing/dubbing.py:SoundFile": "cues one after the other, with the tags of the first",
+}
+
+
+async def test_every_file_that_leaves_is_known():
+    found = set()
+    for folder in ("doors", "publishing", "announcer"):
+        for path in (APPLIANCE / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                name = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
+                if name in {"FileResponse", "SoundFile"} or (
+                    folder == "doors" and isinstance(node, ast.Attribute) and node.attr == "read_bytes"
+                ):
+                    found.add(f"{path.relative_to(APPLIANCE).as_posix()}:{name or node.attr}")
+    assert found == FILES.keys()
+
+
 async def test_engines_are_asked_for_speech_by_synthesis_alone():
     """`pool.begin` is how sound is made; whoever calls it elsewhere goes round the marks."""
     callers = {

@@ -10,7 +10,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_query
-from appliance.doors.http.marks import require_right
+from appliance.doors.http.marks import answer_filed, require_right
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.publishing_schemas import DubbingAsked, DubbingsTold, DubbingTold
@@ -48,16 +48,16 @@ async def get_dubbing(request: web.Request) -> web.Response:
     return answer_json(show(await _find(request), language_of(request)))
 
 
-async def get_track(request: web.Request) -> web.StreamResponse:
+async def get_track(request: web.Request) -> web.Response:
     """`GET /v1/dubbings/{dubbing}/track`."""
     dubbing = await _find(request)
     path = services_of(request).office.dubber.track(dubbing)
     await require_right(request, (dubbing.voice,), "publish")
-    headers = {"Content-Type": f"audio/{dubbing.spec['format']}", "X-AI-Generated": "true"}
-    return web.FileResponse(path, headers=headers)
+    facts = {"narration": dubbing.id, "voice": dubbing.voice}
+    return await answer_filed(request, path, facts, {"Content-Type": f"audio/{dubbing.spec['format']}"})
 
 
-async def get_cue(request: web.Request) -> web.StreamResponse:
+async def get_cue(request: web.Request) -> web.Response:
     """`GET /v1/dubbings/{dubbing}/cues/{cue}/audio`: one cue (from 1) as FLAC, as it was spoken."""
     dubbing, number = await _find(request), request.match_info["cue"]
     if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= len(dubbing.cues)):
@@ -65,8 +65,9 @@ async def get_cue(request: web.Request) -> web.StreamResponse:
     renditions = services_of(request).renditions
     rendition = await renditions.get_present(dubbing.tenant, dubbing.cues[int(number) - 1].rendition)
     await require_right(request, (rendition.voice,), "publish")
-    headers = {"Content-Type": "audio/flac", "X-AI-Generated": "true", "X-Rendition": rendition.id}
-    return web.FileResponse(renditions.path(rendition), headers=headers)
+    facts = {"rendition": rendition.id, "voice": f"{rendition.voice}@{rendition.number}"}
+    headers = {"Content-Type": "audio/flac", "X-Rendition": rendition.id}
+    return await answer_filed(request, renditions.path(rendition), facts, headers)
 
 
 def show(dubbing: Dubbing, language: str) -> JsonDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from appliance.doors.http.guard_schemas import DetectAsked, DetectionTold
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import services_of
 from appliance.doors.http.uploads import receive_upload
-from appliance.errors import Forbidden, NotAuthenticated, NotFound
+from appliance.errors import Forbidden, InvalidInput, NotAuthenticated, NotFound, Unavailable
 
 
 async def detect(request: web.Request) -> web.Response:
@@ -42,6 +43,24 @@ async def require_right(request: web.Request, voices: Iterable[str], purpose: st
             with contextlib.suppress(NotFound):
                 await services.registry.get_voice(tenant, voice)
                 raise error
+
+
+async def answer_filed(
+    request: web.Request, path: Path, facts: dict[str, str], headers: dict[str, str]
+) -> web.Response:
+    """A rendered sound as it is filed, marks and all; with signed provenance where the site says so.
+
+    `X-Provenance` says "signed", or by its code why it is not.
+    """
+    services, format = services_of(request), headers["Content-Type"].partition("/")[2]
+    content = await asyncio.to_thread(path.read_bytes)
+    told = {"X-AI-Generated": "true", **headers}
+    if services.settings.marks.provenance:
+        try:
+            content, told["X-Provenance"] = await services.marks.sign(content, format, facts), "signed"
+        except (InvalidInput, Unavailable) as error:
+            told["X-Provenance"] = error.code
+    return web.Response(body=content, headers=told)
 
 
 async def answer_marked(request: web.Request, path: Path) -> web.Response:

@@ -143,6 +143,7 @@ class ArchiveQuery(Asked):
     format: str = Field(
         "wav", max_length=20, description="wav, flac, mp3, opus, wav8, ulaw, alaw, g722, sln16, freeswitch"
     )
+    provenance: bool | None = Field(None, description="sign each file (C2PA); default: as the box is set")
 
 
 class ChannelAsked(Asked):

@@ -12,7 +12,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_bytes, read_query, read_record
-from appliance.doors.http.marks import require_right
+from appliance.doors.http.marks import answer_filed, require_right
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
 from appliance.doors.http.publishing_schemas import (
@@ -41,6 +41,7 @@ from appliance.publishing.archives import archive_of
 from appliance.publishing.exchange import FORMATS, export_revision, import_script
 from appliance.publishing.lines import difference
 from appliance.publishing.office import Office
+from appliance.publishing.provenance import Provenance
 from appliance.publishing.records import Line, NewRevision, Publication, Revision
 
 MOST_IMPORT_BYTES = 16 << 20
@@ -180,7 +181,10 @@ async def get_archive(request: web.Request) -> web.StreamResponse:
     await require_right(request, (line.voice_version for line in publication.lines if line.rendition), "publish")
     delivery = await _office(request).publisher.delivery(publication)
     folder = services_of(request).settings.state_dir / "incoming"
-    path = await asyncio.to_thread(archive_of, delivery, asked.format, folder)
+    services = services_of(request)
+    is_signed = services.settings.marks.provenance if asked.provenance is None else asked.provenance
+    provenance = Provenance(services.marks.sign_now if is_signed else None)
+    path = await asyncio.to_thread(archive_of, delivery, asked.format, folder, provenance)
     name = f'attachment; filename="{publication.script}-{publication.number}-{asked.format}.zip"'
     try:
         content = await asyncio.to_thread(path.read_bytes)
@@ -189,7 +193,7 @@ async def get_archive(request: web.Request) -> web.StreamResponse:
     return web.Response(body=content, headers={"Content-Type": "application/zip", "Content-Disposition": name})
 
 
-async def get_line(request: web.Request) -> web.StreamResponse:
+async def get_line(request: web.Request) -> web.Response:
     """`GET …/publications/{publication}/lines/{line}/audio`: one line as FLAC."""
     publication, wanted = await _publication(request), request.match_info["line"]
     line = next((one for one in publication.lines if one.name == wanted), None)
@@ -198,8 +202,9 @@ async def get_line(request: web.Request) -> web.StreamResponse:
     await require_right(request, (line.voice_version,), "publish")
     renditions = services_of(request).renditions
     rendition = await renditions.get_present(publication.tenant, line.rendition)
-    marks = {"X-Rendition": line.rendition, "X-Voice-Version": line.voice_version, "X-AI-Generated": "true"}
-    return web.FileResponse(renditions.path(rendition), headers={"Content-Type": "audio/flac", **marks})
+    facts = {"rendition": line.rendition, "voice": line.voice_version}
+    headers = {"X-Rendition": line.rendition, "X-Voice-Version": line.voice_version, "Content-Type": "audio/flac"}
+    return await answer_filed(request, renditions.path(rendition), facts, headers)
 
 
 def show(publication: Publication, language: str) -> JsonDict:
