@@ -114,7 +114,7 @@ class WyomingDoor:
                 await session.turn_away(Busy("wyoming_full", open=len(self._connections) - 1, limit=limit))
             else:
                 await session.serve()
-        except ConnectionError:
+        except OSError:  # it left, or takes nothing more
             return
         finally:
             self._connections.discard(task)
@@ -127,5 +127,5 @@ async def _close(writer: asyncio.StreamWriter) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
             await writer.wait_closed()
-    except (ConnectionError, TimeoutError):
+    except OSError:
         writer.transport.abort()

@@ -87,7 +87,7 @@ class Session:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
         for end in ends:
-            if isinstance(end, Exception) and not isinstance(end, ConnectionError | TimeoutError):
+            if isinstance(end, Exception) and not isinstance(end, OSError):
                 await self._refuse(end)
                 return
 
@@ -202,7 +202,7 @@ class Session:
             log.error("connection of %s failed (request %s)", self._address, name, exc_info=error)
             error = VoicedError("unforeseen_error", request_id=name)
         log.info("refused %s: %s", self._address, error.code)
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(OSError):  # of any kind: a socket whose peer reset it says ENOTCONN
             await self._tell(self._error_event(error))
             self._writer.write_eof()
             async with asyncio.timeout(LINGER_S):
