@@ -8,6 +8,7 @@ import random
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from wyoming.tts import (
 
 from appliance.audio.watermark import find_watermark
 from appliance.contracts import Audio
+from appliance.doors.discovery import reachable_addresses
 from appliance.doors.wyoming.door import WyomingDoor
 from appliance.doors.wyoming.events import encode_event
 from appliance.doors.wyoming.info import InfoRooms
@@ -284,6 +286,18 @@ async def test_a_door_that_nobody_may_use_stays_closed_and_says_why(shared, sett
         assert (state["state"], state["port"], state["code"]) == ("closed", 0, code)
         assert state["problem"] and state["remedy"]
         assert not door.services.wyoming.state("bakery", "en")["problem"]
+
+
+async def test_bound_to_a_token_the_door_is_reached_over_the_network(shared):
+    (address, *_) = reachable_addresses("0.0.0.0")
+    async with another_door(shared, host="0.0.0.0", token=await issue(shared)) as door:
+        client = AsyncTcpClient(address, door.services.wyoming.port, read_timeout=20)
+        await client.connect()
+        await client.write_event(Synthesize("Hello there.", voice=SINE).event())
+        heard = await hear(client)
+        await client.disconnect()
+    is_near = ip_address(address).is_private  # where this machine has a public address, it is turned away
+    assert heard[-1].type == ("audio-stop" if is_near else "error")
 
 
 async def test_other_networks_are_turned_away_and_the_log_knows(shared):

@@ -60,6 +60,11 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     except asyncio.CancelledError:
         metrics.cancelled.add(name)
         raise
+    except ConnectionError:
+        if request.transport is not None and not request.transport.is_closing():
+            raise  # not the client's line
+        metrics.cancelled.add(name)
+        return web.Response(status=CLIENT_GONE)  # sent to nobody; raised, it would be logged as an error of ours
     finally:
         took_s = perf_counter() - started
         metrics.requests.add(request.method if route else "-", name, str(status))
@@ -77,7 +82,7 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         return _answer(request, _from_aiohttp(error, request))
     except ConnectionError:
-        raise  # the client left; aiohttp closes quietly
+        raise  # the client left: `observe` ends it
     except Exception:  # the outermost net: whatever fails must end this request only
         log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
         return _answer(request, errors.VoicedError("unforeseen_error", request_id=request[REQUEST_ID]))
