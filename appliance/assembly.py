@@ -20,6 +20,7 @@ from appliance.engine.gpt_sovits.pairing import (
     helpers_of,
 )
 from appliance.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from appliance.vault.keys import VOICE, owner_of
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.gate import VoiceGate
@@ -73,7 +74,9 @@ class VoiceAssembly:
         report = await self._judge(new.reference)
         await self._rooms.gate.require_clip(tenant, new.voice, new.speaker, new.reference)
         transcript, language = await self._label(new)
-        reference = await asyncio.to_thread(self._rooms.blobs.put_file, new.reference)
+        owner = await self._rooms.registry.owner_of(tenant, new.voice)
+        owner = owner or owner_of(tenant, new.speaker, VOICE, new.voice)
+        reference = await asyncio.to_thread(self._rooms.blobs.put_file, new.reference, owner)
         files = {"reference": reference}
         for kind, model in models.items():
             files |= {kind: model.files["weights"], f"{kind}_config": model.files["config"]}

@@ -48,6 +48,7 @@ from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
 from appliance.synthesis import SpeechRooms, Synthesis
+from appliance.vault.room import Vault, serve_vault
 from appliance.voices.blobs import BlobStore
 from appliance.voices.challenges import ChallengeStore
 from appliance.voices.consent_watch import ConsentWatch
@@ -98,7 +99,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         db = await stack.enter_async_context(open_database(state.database))
         security = await stack.enter_async_context(open_security(db, settings))
         audit, device_key = security.audit, security.key
-        blobs = BlobStore(state.blobs)
+        blobs = BlobStore(state.blobs, await stack.enter_async_context(serve_vault(state, settings.security)))
         registry = VoiceRegistry(db, blobs)
         consents = ConsentStore(db, append_entry, settings.consent.floor)
         renditions = RenditionStore(db, blobs)
@@ -112,7 +113,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         lexicon = LexiconStore(db, plugins.frontends)
         name = settings.discovery.name or socket.gethostname()
         marks, desk = _make_marks(DeskRooms(db, audit, pool), security.key, settings, name)
-        cache = await asyncio.to_thread(_open_cache, settings, state)
+        cache = await asyncio.to_thread(_open_cache, settings, state, blobs.vault)
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         gate = VoiceGate(
@@ -248,12 +249,13 @@ def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:
     )
 
 
-def _open_cache(settings: Settings, state: StateDir) -> RenditionCache:
+def _open_cache(settings: Settings, state: StateDir, vault: Vault | None) -> RenditionCache:
     """Finished renditions; another release or other backends may speak differently, so theirs are not ours."""
     if not settings.speech.cache_mb:
         return RenditionCache()
     recipe = " ".join((__version__, settings.engine.default, *(settings.engine.backends or ("any",))))
-    return RenditionCache(RenditionFiles(state.cache / "renditions", settings.speech.cache_mb * 1_000_000, recipe))
+    limit = settings.speech.cache_mb * 1_000_000
+    return RenditionCache(RenditionFiles(state.cache / "renditions", limit, recipe, vault.keys if vault else None))
 
 
 def _authority_of(settings: Settings, state: StateDir, name: str) -> str:

@@ -259,6 +259,13 @@ class EngineSettings(Slice):
     transcriber: str = "whisper"
 
 
+class SecuritySettings(Slice):
+    """Encryption at rest: the master key (None: the box's own, <state_dir>/keys/master.key), and plaintext's place."""
+
+    key_file: Path | None = None
+    plaintext_dir: Path | None = None  # a folder in memory for decrypted files; None: one below /dev/shm
+
+
 OWED_DAYS = 184  # six months, the longest that they can be
 
 
@@ -308,6 +315,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     audit: AuditSettings = AuditSettings()
     history: HistorySettings = HistorySettings()
+    security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -151,7 +151,7 @@ class Synthesis:
         computed; `chunks` raises what the engine raises.
         """
         withdrawals, plan = self._withdrawals, await self._plan(request)
-        key = RenditionKey(request.tenant, plan.voice.voice, plan.rendition)
+        key = RenditionKey(request.tenant, plan.voice.voice, plan.rendition, plan.voice.owner)
         found = await self.cache.find(key)
         self._quotas.spend_characters(request.tenant, len(plan.text))
         self._admit(request.client)

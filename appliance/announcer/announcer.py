@@ -186,7 +186,7 @@ class Announcer:
             if isinstance(zone, RemoteZone):
                 await zone.outlet.require(tenant)
         if new.audio:
-            await asyncio.to_thread(self._blobs.path, new.audio)
+            await asyncio.to_thread(self._blobs.require, new.audio)
         if new.voice or not new.audio:
             await self._require_speakable(tenant, new)
         return replace(new, text=clean_text(new.text), zones=zones)

@@ -20,6 +20,7 @@ from appliance.audio.tags import Tags
 from appliance.contracts import Audio
 from appliance.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable, VoicedError
 from appliance.synthesis import Identified, Speech, SpeechRequest
+from appliance.vault.keys import Owner
 from appliance.voices.blobs import BlobStore
 
 log = logging.getLogger(__name__)
@@ -109,9 +110,7 @@ class RenderAhead:
         return self._loaded[row.id]
 
     def _compose(self, row: Announcement) -> Audio:
-        digest = row.audio or ""
-        self._blobs.verify(digest)
-        decoded = read_audio(self._blobs.path(digest), max_duration_s=MAX_RENDITION_S)
+        decoded = read_audio(self._blobs.read(row.audio or ""), max_duration_s=MAX_RENDITION_S)
         return compose(Audio(to_mono(decoded.samples), decoded.sample_rate), row, self._target_lufs)
 
     async def prepare(self, tenant: str, new: NewAnnouncement) -> None:
@@ -129,7 +128,7 @@ class RenderAhead:
         speech = await self._synthesis.open(request)
         parts = [chunk.samples async for chunk in speech.chunks]
         audio = Audio(np.concatenate(parts) if parts else np.zeros(0, np.float32), speech.sample_rate)
-        digest = await asyncio.to_thread(self._file, audio, speech.tags)
+        digest = await asyncio.to_thread(self._file, audio, speech.tags, speech.voice.owner)
         await self._ledger.queue.keep_spoken(tenant, speech.rendition, speech.voice.voice, digest, audio.duration_s)
         return speech.rendition, digest, audio.duration_s
 
@@ -165,5 +164,5 @@ class RenderAhead:
         await self._ledger.insist(lambda: self._ledger.queue.requeue(row, reason))
         await self._ledger.publish(row)
 
-    def _file(self, audio: Audio, tags: Tags) -> str:
-        return self._blobs.put_bytes(encode_audio(audio.samples, audio.sample_rate, "flac", tags))
+    def _file(self, audio: Audio, tags: Tags, owner: Owner | None) -> str:
+        return self._blobs.put_bytes(encode_audio(audio.samples, audio.sample_rate, "flac", tags), owner)

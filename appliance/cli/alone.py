@@ -17,6 +17,7 @@ from appliance.jobs.records import ImportRequest
 from appliance.jobs.runner import JobRunner
 from appliance.settings import Settings
 from appliance.state_dir import open_state_dir
+from appliance.vault.room import open_vault
 from appliance.voices.blobs import BlobStore
 from appliance.voices.models import Model, ModelStore
 from appliance.voices.recordings import RecordingStore
@@ -97,7 +98,7 @@ class Alone:
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[JobRunner]:
-    with open_state_dir(settings.state_dir) as state:
+    with open_state_dir(settings.state_dir) as state, open_vault(state, settings.security) as vault:
         async with open_database(state.database) as db:
-            blobs = BlobStore(state.blobs)
+            blobs = BlobStore(state.blobs, vault)
             yield JobRunner(db, VoiceRegistry(db, blobs), RecordingStore(db, blobs), blobs, settings)

@@ -64,7 +64,7 @@ class ReadingRoom:
         paths: list[Path] = []
         seconds = 0.0
         for recording in await self._recordings.get_many(tenant, ids):
-            paths.append(self._recordings.path(recording))
+            paths.append(await self._recordings.path(recording))
             seconds += recording.duration_s
             if seconds >= REFERENCE_S:
                 break

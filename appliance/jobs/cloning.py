@@ -89,7 +89,7 @@ class CloneKind(JobKind):
         recordings = await self._rooms.recordings.get_many(
             job.tenant, job.spec["recordings"]
         )  # one may have been erased
-        paths = {recording.id: str(self._rooms.recordings.path(recording)) for recording in recordings}
+        paths = {recording.id: str(await self._rooms.recordings.path(recording)) for recording in recordings}
         settings, state = self._settings, self._state
         task = CloneTask(
             cache_dir=str(state.cache.absolute()),

@@ -10,7 +10,8 @@ from appliance.contracts import JsonDict
 from appliance.errors import NotFound
 from appliance.jobs.records import Job
 from appliance.settings import CloneSettings
-from appliance.voices.blobs import BlobStore
+from appliance.vault.keys import Owner
+from appliance.voices.blobs import BlobStore, digest_of
 from appliance.voices.consents import ConsentStore
 from appliance.voices.records import NewVersion, NewVoice, VoiceVersion
 from appliance.voices.registry import VoiceRegistry
@@ -63,10 +64,9 @@ class Filing:
 
     async def _file_version(self, job: Job, outcome: JsonDict) -> VoiceVersion:
         spec = job.spec
-        files = {
-            role: await asyncio.to_thread(self._blobs.put_file, Path(path)) for role, path in outcome["files"].items()
-        }
         await self._ensure_voice(job)
+        owner = await self._registry.owner_of(job.tenant, spec["voice"])
+        files = {role: await self._file(Path(path), owner) for role, path in outcome["files"].items()}
         lineage = {
             "job": job.id,
             "dataset": spec["dataset"],
@@ -82,6 +82,13 @@ class Filing:
         metrics = {"adaptation": outcome["metrics"], "exam": _with_digests(outcome["exam"], files)}
         version = NewVersion(spec["engine"], files, outcome["settings"], metrics, lineage)
         return await self._registry.add_version(job.tenant, spec["voice"], version)
+
+    async def _file(self, path: Path, owner: Owner | None) -> str:
+        """Weights that the clone took over from an import are nobody's: they lie here already, and stay as they are."""
+        digest = await asyncio.to_thread(digest_of, path)
+        if self._blobs.is_plain(digest):
+            return digest
+        return await asyncio.to_thread(self._blobs.put_file, path, owner)
 
     async def _ensure_voice(self, job: Job) -> None:
         spec = job.spec

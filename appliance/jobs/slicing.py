@@ -38,7 +38,7 @@ class SliceKind(JobKind):
         source = await self._recordings.get(job.tenant, job.spec["recording"])
         settings, state = self._settings, self._state
         task = SliceTask(
-            path=str(self._recordings.path(source)),
+            path=str(await self._recordings.path(source)),
             language=job.spec["language"],
             cache_dir=str(state.cache.absolute()),
             transcriber=settings.engine.transcriber,

@@ -28,6 +28,7 @@ from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.publishing.rendering import LineRenderer, filing_id
 from appliance.publishing.subtitles import Cue, read_subtitles
 from appliance.synthesis import SpeechRequest
+from appliance.vault.keys import Owner
 from appliance.voices.blobs import BlobStore
 from appliance.voices.records import clean_name, new_id, to_json
 
@@ -162,11 +163,11 @@ class Dubber:
         listing = Listing("SELECT * FROM dubbings", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)
         return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _dubbing))
 
-    def track(self, dubbing: Dubbing) -> Path:
-        """The finished track. Raises NotFound("dubbing_not_found") before it is done."""
+    async def track(self, dubbing: Dubbing) -> Path:
+        """The finished track. Raises NotFound("dubbing_not_found") before it is done, else as `BlobStore.path`."""
         if dubbing.track is None:
             raise NotFound("dubbing_not_found", dubbing=dubbing.id)
-        return self._blobs.path(dubbing.track)
+        return await asyncio.to_thread(self._blobs.path, dubbing.track)
 
     # ------------------------------------------------------------ work
 
@@ -182,7 +183,8 @@ class Dubber:
             for cue, slot in zip(cues, _slots(cues), strict=True):
                 done.append(await self._speak(dubbing, cue, slot))
                 await self._set(dubbing, "spoken = ?", len(done))
-            digest, seconds = await asyncio.to_thread(self._assemble, dubbing, done)
+            owner = (await self._renderer.synthesis.identify(_request_of(dubbing, cues[0], 1.0))).voice.owner
+            digest, seconds = await asyncio.to_thread(self._assemble, dubbing, done, owner)
             finished = ("done", to_json([asdict(cue) for cue in done]), digest, seconds, utc_now())
             await self._set(dubbing, "state = ?, cues = ?, track = ?, duration_s = ?, finished_at = ?", *finished)
         except VoicedError as error:
@@ -215,7 +217,7 @@ class Dubber:
         return replace(spoken, state=state, cut_s=round(cut, 3))
 
     async def _at(self, dubbing: Dubbing, cue: Cue, speed: float) -> DubbedCue:
-        request = _request(dubbing.tenant, dubbing.voice, cue.text, dubbing.spec["language"], speed)
+        request = _request_of(dubbing, cue, speed)
         identified = await self._renderer.synthesis.identify(request)
         filed = filing_id(identified.rendition, identified.label_s)
         rendition = await self._renderer.find(dubbing.tenant, filed)
@@ -230,12 +232,12 @@ class Dubber:
 
     def _load(self, sha256: str, label_s: float) -> tuple[Samples, Samples]:
         """A cue's words at the track's rate, from their onset to their last sound, and the label before them."""
-        decoded = read_audio(self._blobs.path(sha256), max_duration_s=LONGEST_CUE_S)
+        decoded = read_audio(self._blobs.read(sha256), max_duration_s=LONGEST_CUE_S)
         samples = resample(to_mono(decoded.samples), decoded.sample_rate, TRACK_RATE)
         border = round(label_s * TRACK_RATE)
         return trimmed(samples[border:], TRACK_RATE), samples[:border]
 
-    def _assemble(self, dubbing: Dubbing, cues: Sequence[DubbedCue]) -> tuple[str, float]:
+    def _assemble(self, dubbing: Dubbing, cues: Sequence[DubbedCue], owner: Owner | None) -> tuple[str, float]:
         """Write the track cue by cue: it is never in memory whole. Raises StorageFull."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
         path = self.work_dir / f"{dubbing.id}-{secrets.token_hex(4)}"
@@ -246,7 +248,7 @@ class Dubber:
                     file.write(samples)
                     written += len(samples)
             tag_file(path, tagged, dubbing.spec["format"], self._tags(cues))
-            return self._blobs.put_file(tagged), written / TRACK_RATE
+            return self._blobs.put_file(tagged, owner), written / TRACK_RATE
         except (OSError, soundfile.SoundFileError) as error:
             raise StorageFull("storage_full", path=str(self.work_dir), free_mb=0) from error
         finally:
@@ -302,6 +304,10 @@ def _slots(cues: Sequence[Cue | DubbedCue]) -> list[float]:
 
 def _request(tenant: str, voice: str, text: str, language: str, speed: float = 1.0) -> SpeechRequest:
     return SpeechRequest(tenant, voice, text, language, speed=speed, client=CLIENT, purpose=PURPOSE)
+
+
+def _request_of(dubbing: Dubbing, cue: Cue, speed: float) -> SpeechRequest:
+    return _request(dubbing.tenant, dubbing.voice, cue.text, dubbing.spec["language"], speed)
 
 
 def _dubbing(row: sqlite3.Row) -> Dubbing:

@@ -122,7 +122,7 @@ class OfferDesk:
         missing = [
             {"sha256": digest, "have": _size(place / f"{digest}.part")}
             for digest in dict.fromkeys(line.sha256 for line in offer.lines)
-            if not self._blobs.has(digest)
+            if not self._blobs.is_plain(digest)
         ]
         try:
             (place / offer_id).mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ class OfferDesk:
 
     def _put(self, place: Path, digest: str, where: tuple[int, int], part: bytes) -> JsonDict:
         size, offset = where
-        if self._blobs.has(digest):
+        if self._blobs.is_plain(digest):
             return {"have": size, "is_complete": True}
         path = place / f"{digest}.part"
         have = _size(path)

@@ -185,7 +185,7 @@ class Publisher:
     async def delivery(self, publication: Publication) -> Delivery:
         """A publication with its files. Raises NotFound("rendition_not_found")."""
         script = await self._rooms.scripts.get(publication.tenant, publication.script)
-        lines = [self._delivered(line, await self._rendition(publication, line)) for line in publication.lines]
+        lines = [await self._delivered(line, await self._rendition(publication, line)) for line in publication.lines]
         number, revision = publication.number, publication.revision
         return Delivery(publication.tenant, script.id, script.title, number, revision, tuple(lines))
 
@@ -282,8 +282,8 @@ class Publisher:
     async def _rendition(self, publication: Publication, line: PublishedLine) -> Rendition:
         return await self._rooms.renditions.get_present(publication.tenant, line.rendition)
 
-    def _delivered(self, line: PublishedLine, rendition: Rendition) -> DeliveredLine:
-        path = self._rooms.renditions.path(rendition)
+    async def _delivered(self, line: PublishedLine, rendition: Rendition) -> DeliveredLine:
+        path = await self._rooms.renditions.path(rendition)
         return DeliveredLine(
             name=line.name,
             line=line.line,

@@ -68,6 +68,7 @@ class LineRenderer:
             settings={"speed": request.speed},
             marks={"label_s": speech.label_s},
             id=filing_id(speech.rendition, speech.label_s),
+            owner=speech.voice.owner,
         )
         return await self._renditions.add(request.tenant, new)
 

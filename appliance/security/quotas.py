@@ -15,6 +15,7 @@ from pathlib import Path
 from appliance.database import Database
 from appliance.errors import Busy
 from appliance.security.tenants import TenantStore
+from appliance.vault.places import stored_bytes
 
 STORAGE_CACHE_S = 10.0
 MB = 1_000_000
@@ -82,7 +83,7 @@ class Quotas:
         if time.monotonic() - at < STORAGE_CACHE_S:
             return known
         rows = await self._db.read(lambda db: db.execute(_DIGESTS, {"tenant": tenant}).fetchall())
-        known = await asyncio.to_thread(lambda: sum(self._size(str(row[0])) for row in rows))
+        known = await asyncio.to_thread(lambda: sum(stored_bytes(self._blobs, str(row[0])) for row in rows))
         self._storage[tenant] = (time.monotonic(), known)
         return known
 
@@ -97,12 +98,6 @@ class Quotas:
             return None  # no tenant of ours, no quota; whether it may come in is decided at the door
         limit: int | None = getattr(self._tenants.get(tenant).quota, name)
         return limit
-
-    def _size(self, digest: str) -> int:
-        try:
-            return (self._blobs / "sha256" / digest[:2] / digest[2:]).stat().st_size
-        except OSError:
-            return 0
 
 
 def check_jobs(db: sqlite3.Connection, tenant: str) -> None:

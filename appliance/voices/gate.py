@@ -99,7 +99,7 @@ class VoiceGate:
             if wanted <= known.get(recording.id, {}).keys():
                 continue
             try:
-                prints = await self.hear(self._rooms.recordings.path(recording))
+                prints = await self.hear(await self._rooms.recordings.path(recording))
             except InvalidInput:
                 continue
             for model, print_ in prints.items():

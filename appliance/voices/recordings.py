@@ -1,4 +1,7 @@
-"""Recordings: the sound as it was captured, the verdict on it, and what it says."""
+"""Recordings: the sound as it was captured, the verdict on it, and what it says.
+
+Sound and words are encrypted under the speaker's key; of a recording whose speaker nobody named, under its own.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import InvalidInput, NotFound
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.vault.keys import RECORDING, Owner, owner_of
+from appliance.vault.room import Vault
+from appliance.vault.values import open_text, seal_text
 from appliance.voices.blobs import BlobStore
 from appliance.voices.records import NewRecording, Recording, clean_name, new_id, report_as_json, to_json
 
@@ -31,17 +38,26 @@ class RecordingStore:
         """File the sound untouched, and the row. Raises InvalidInput("transcript_invalid"), StorageFull."""
         _check_transcript(new.transcript, new.transcript_source)
         put = self.blobs.put_file if isinstance(new.source, Path) else self.blobs.put_bytes
+        recording_id = new_id("rec")
+        owner = owner_of_recording(tenant, new.speaker, recording_id)
         async with self._files:
-            sha256 = await asyncio.to_thread(put, new.source)  # type: ignore[arg-type]
-            return await self._db.write(lambda db: _insert(db, tenant, new, sha256), durable=True)
+            sha256 = await asyncio.to_thread(put, new.source, owner)  # type: ignore[arg-type]
+            words = await asyncio.to_thread(seal_transcript, self.blobs.vault, new.transcript, owner, recording_id)
+            row = _new_row(tenant, recording_id, replace(new, transcript=words), sha256)
+
+            def insert(db: sqlite3.Connection) -> Recording:
+                _insert(db, row)
+                return self._find(db, tenant, recording_id)
+
+            return await self._db.write(insert, durable=True)
 
     async def get(self, tenant: str, recording_id: str) -> Recording:
         """Raises NotFound("recording_not_found")."""
-        return await self._db.read(lambda db: _find(db, tenant, recording_id))
+        return await self._db.read(lambda db: self._find(db, tenant, recording_id))
 
     async def get_many(self, tenant: str, recording_ids: Sequence[str]) -> tuple[Recording, ...]:
         """In the order asked for. Raises NotFound("recording_not_found") for the first that is not there."""
-        return await self._db.read(lambda db: tuple(_find(db, tenant, one) for one in recording_ids))
+        return await self._db.read(lambda db: tuple(self._find(db, tenant, one) for one in recording_ids))
 
     async def derived_from(self, tenant: str, recording_id: str) -> tuple[Recording, ...]:
         """The living clips that were cut or cleaned from it, in the order they were filed."""
@@ -50,7 +66,7 @@ class RecordingStore:
             " AND deleted_at IS NULL ORDER BY rowid"
         )
         rows = (tenant, recording_id)
-        return await self._db.read(lambda db: tuple(_recording(row) for row in db.execute(query, rows)))
+        return await self._db.read(lambda db: tuple(self._shown(row) for row in db.execute(query, rows)))
 
     async def measures(self, tenant: str, recording_ids: Sequence[str]) -> dict[str, JsonDict]:
         """What the check measured, by id, of erased recordings too; unknown ids are left out."""
@@ -66,7 +82,7 @@ class RecordingStore:
         """Newest first."""
         where = "tenant = ? AND deleted_at IS NULL"
         listing = Listing("SELECT * FROM recordings", where, (tenant,), ("created_at", "id"), is_descending=True)
-        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _recording))
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, self._shown))
 
     async def set_transcript(
         self, tenant: str, recording_id: str, text: str, language: str, *, source: str = "given"
@@ -75,12 +91,14 @@ class RecordingStore:
         _check_transcript(text, source)
 
         def update(db: sqlite3.Connection) -> Recording:
-            _find(db, tenant, recording_id)
+            known = self._find(db, tenant, recording_id)
+            owner = owner_of_recording(tenant, known.speaker, recording_id)
+            words = seal_transcript(self.blobs.vault, text, owner, recording_id)
             db.execute(
                 "UPDATE recordings SET transcript = ?, language = ?, transcript_source = ? WHERE tenant = ? AND id = ?",
-                (text, language, source, tenant, recording_id),
+                (words, language, source, tenant, recording_id),
             )
-            return _find(db, tenant, recording_id)
+            return self._find(db, tenant, recording_id)
 
         return await self._db.write(update)
 
@@ -90,13 +108,41 @@ class RecordingStore:
         Voice versions made from it stay. Raises NotFound("recording_not_found").
         """
         async with self._files:
-            orphan = await self._db.write(lambda db: _bury(db, tenant, recording_id), durable=True)
+            recording = await self.get(tenant, recording_id)
+            orphan = await self._db.write(lambda db: _bury(db, recording), durable=True)
             if orphan:
                 await asyncio.to_thread(self.blobs.remove, orphan)
+            if self.blobs.vault is not None and not recording.speaker:
+                await asyncio.to_thread(self.blobs.vault.keys.destroy, [Owner(tenant, RECORDING, recording.id)])
 
-    def path(self, recording: Recording) -> Path:
-        """Where its sound lies. Raises NotFound("blob_not_found")."""
-        return self.blobs.path(recording.sha256)
+    async def path(self, recording: Recording) -> Path:
+        """A file with its sound. Raises as `BlobStore.path`: NotFound (blob_not_found, erased), Corrupt, …"""
+        return await asyncio.to_thread(self.blobs.path, recording.sha256)
+
+    def _find(self, db: sqlite3.Connection, tenant: str, recording_id: str) -> Recording:
+        query = "SELECT * FROM recordings WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
+        row = db.execute(query, (tenant, clean_name(recording_id))).fetchone()
+        if row is None:
+            raise NotFound("recording_not_found", recording=clean_name(recording_id)[:80])
+        return self._shown(row)
+
+    def _shown(self, row: sqlite3.Row) -> Recording:
+        """Opens the words: in a thread of the database."""
+        return replace(_recording(row), transcript=open_transcript(self.blobs.vault, row["transcript"], row["id"]))
+
+
+def owner_of_recording(tenant: str, speaker: str, recording_id: str) -> Owner:
+    return owner_of(tenant, speaker, RECORDING, recording_id)
+
+
+def seal_transcript(vault: Vault | None, words: str, owner: Owner, recording_id: str) -> str:
+    """What a recording says, as it is stored in any table."""
+    return seal_text(vault, words, owner, f"transcript {recording_id}")
+
+
+def open_transcript(vault: Vault | None, stored: str, recording_id: str) -> str:
+    """The words; empty where the speaker was erased. Raises Corrupt, Unavailable."""
+    return open_text(vault, stored, f"transcript {recording_id}")
 
 
 def _check_transcript(text: str, source: str) -> None:
@@ -111,12 +157,15 @@ def _safe_name(filename: str) -> str:
     return "".join(character for character in last if character.isprintable())[:200] or "recording"
 
 
-def _insert(db: sqlite3.Connection, tenant: str, new: NewRecording, sha256: str) -> Recording:
-    now, recording_id = utc_now(), new_id("rec")
-    if new.speaker:
-        speaker = {"tenant": tenant, "id": new.speaker, "name": new.speaker, "created_at": now}
-        insert_row(db, "speakers", speaker, or_ignore=True)
-    row = {
+def _insert(db: sqlite3.Connection, row: JsonDict) -> None:
+    if row["speaker"]:
+        speaker = {"tenant": row["tenant"], "id": row["speaker"], "name": row["speaker"]}
+        insert_row(db, "speakers", {**speaker, "created_at": row["created_at"]}, or_ignore=True)
+    insert_row(db, "recordings", row)
+
+
+def _new_row(tenant: str, recording_id: str, new: NewRecording, sha256: str) -> JsonDict:
+    return {
         "tenant": tenant,
         "id": recording_id,
         "sha256": sha256,
@@ -132,33 +181,22 @@ def _insert(db: sqlite3.Connection, tenant: str, new: NewRecording, sha256: str)
         "lineage": to_json(new.lineage),
         "session": new.session,
         "prompt": new.prompt,
-        "created_at": now,
+        "created_at": utc_now(),
     }
-    insert_row(db, "recordings", row)
-    return _find(db, tenant, recording_id)
 
 
-def _bury(db: sqlite3.Connection, tenant: str, recording_id: str) -> str:
+def _bury(db: sqlite3.Connection, recording: Recording) -> str:
     """Mark the row; returns the digest of its sound when no living row needs it, else ""."""
-    sha256 = _find(db, tenant, recording_id).sha256
-    db.execute(
-        "UPDATE recordings SET deleted_at = ?, transcript = '' WHERE tenant = ? AND id = ?",
-        (utc_now(), tenant, recording_id),
-    )
+    sha256, key = recording.sha256, (recording.tenant, recording.id)
+    query = "UPDATE recordings SET deleted_at = ?, transcript = '' WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
+    if not db.execute(query, (utc_now(), *key)).rowcount:
+        raise NotFound("recording_not_found", recording=recording.id)
     needed = (
         "SELECT 1 FROM recordings WHERE sha256 = :digest AND deleted_at IS NULL"
         " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest"
         " UNION ALL SELECT 1 FROM voice_versions WHERE instr(files, :digest) > 0"
     )
     return "" if db.execute(needed, {"digest": sha256}).fetchone() else sha256
-
-
-def _find(db: sqlite3.Connection, tenant: str, recording_id: str) -> Recording:
-    query = "SELECT * FROM recordings WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
-    row = db.execute(query, (tenant, clean_name(recording_id))).fetchone()
-    if row is None:
-        raise NotFound("recording_not_found", recording=clean_name(recording_id)[:80])
-    return _recording(row)
 
 
 def _recording(row: sqlite3.Row) -> Recording:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.contracts import JsonDict, QualityReport
+from appliance.vault.keys import Owner
 
 _VOICE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -96,6 +97,7 @@ class VoiceVersion:
     metrics: JsonDict
     lineage: JsonDict
     created_at: str
+    owner: Owner | None = None  # whose voice it is; None: nobody's (a starter)
 
     @property
     def spec(self) -> str:
@@ -103,7 +105,7 @@ class VoiceVersion:
         return f"{self.voice}@{self.number}"
 
     def as_json(self) -> JsonDict:
-        return {"id": self.spec, **_public(self, "tenant")}
+        return {"id": self.spec, **_public(self, "tenant", "owner")}
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ class NewRendition:
     settings: JsonDict = field(default_factory=dict)
     marks: JsonDict = field(default_factory=dict)
     id: str = ""
+    owner: Owner | None = None  # whose voice it is; None: nobody's
 
 
 @dataclass(frozen=True)

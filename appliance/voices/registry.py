@@ -13,9 +13,10 @@ from pathlib import Path
 
 from appliance.contracts import StarterVoice, VoiceAssets
 from appliance.database import Database, insert_row, utc_now
-from appliance.errors import Conflict, InvalidInput, NotFound
+from appliance.errors import Conflict, Corrupt, InvalidInput, NotFound
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
-from appliance.voices.blobs import BlobStore
+from appliance.vault.keys import VOICE, Owner, owner_of
+from appliance.voices.blobs import BlobStore, digest_of
 from appliance.voices.records import (
     AliasMove,
     NewVersion,
@@ -47,7 +48,8 @@ ORDER BY voices.origin = 'starter', CASE voices.origin WHEN 'own' THEN -(
     spoken.engine <> ?, voices.rowid"""
 
 _SELECT_VERSION = """
-SELECT v.* FROM voice_versions AS v JOIN voices ON voices.tenant = v.tenant AND voices.id = v.voice"""
+SELECT v.*, voices.speaker, voices.origin FROM voice_versions AS v
+JOIN voices ON voices.tenant = v.tenant AND voices.id = v.voice"""
 _SELECT_BEFORE = """
 SELECT m.from_number FROM alias_moves AS m
 JOIN voice_versions AS v ON v.tenant = m.tenant AND v.voice = m.name AND v.number = m.from_number
@@ -92,6 +94,14 @@ class VoiceRegistry:
         """Raises NotFound("voice_not_found")."""
         return await self._db.read(lambda db: _find_voice(db, tenant, voice_id))
 
+    async def owner_of(self, tenant: str, voice_id: str) -> Owner | None:
+        """Whose voice it is; None for a starter and for a voice that never was here."""
+        query = "SELECT speaker, origin FROM voices WHERE tenant = ? AND id = ?"
+        row = await self._db.read(lambda db: db.execute(query, (tenant, voice_id)).fetchone())
+        if row is None or row["origin"] == "starter":
+            return None
+        return owner_of(tenant, row["speaker"], VOICE, voice_id)
+
     async def create_voice(self, tenant: str, new: NewVoice) -> Voice:
         """Name a voice; it has no version yet. A deleted id may be taken again: old versions stay hidden.
 
@@ -107,7 +117,7 @@ class VoiceRegistry:
         Raises NotFound("voice_not_found" | "blob_not_found").
         """
         for digest in new.files.values():
-            await asyncio.to_thread(self._blobs.path, digest)
+            await asyncio.to_thread(self._blobs.require, digest)
         return await self._db.write(lambda db: _add_version(db, tenant, voice_id, new), durable=True)
 
     async def promote(
@@ -168,7 +178,7 @@ class VoiceRegistry:
     async def assets(self, version: VoiceVersion) -> VoiceAssets:
         """What the engine needs to speak `version`, its files checked against their digests.
 
-        Raises Corrupt("blob_corrupt"), NotFound("blob_not_found").
+        Raises as `BlobStore.path`: Corrupt("blob_corrupt"), NotFound (blob_not_found, erased), …
         """
         needed = {role: digest for role, digest in version.files.items() if not role.startswith(EVIDENCE)}
         files = await asyncio.to_thread(self._verified_files, needed)
@@ -218,13 +228,16 @@ class VoiceRegistry:
         return await self._db.write(file, durable=True)
 
     def _verified_files(self, files: Mapping[str, str]) -> dict[str, Path]:
-        for digest in files.values():
-            facts = self._blobs.path(digest).stat()
+        places = {role: self._blobs.path(digest) for role, digest in files.items()}
+        for role, digest in files.items():
+            facts = places[role].stat()
             seen = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
             if facts.st_size <= _ALWAYS_VERIFIED_BYTES or self._verified.get(digest) != seen:
-                self._blobs.verify(digest)
+                found = digest_of(places[role])
+                if found != digest:
+                    raise Corrupt("blob_corrupt", digest=digest, found=found)
                 self._verified[digest] = seen
-        return {role: self._blobs.path(digest) for role, digest in files.items()}
+        return places
 
 
 def _parse(spec: str, version: int | None) -> tuple[str, int | None]:
@@ -374,6 +387,7 @@ def _version(row: sqlite3.Row) -> VoiceVersion:
         metrics=json.loads(row["metrics"]),
         lineage=json.loads(row["lineage"]),
         created_at=row["created_at"],
+        owner=None if row["origin"] == "starter" else owner_of(row["tenant"], row["speaker"], VOICE, row["voice"]),
     )
 
 

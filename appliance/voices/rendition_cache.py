@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from appliance.contracts import Audio
+from appliance.errors import VoicedError
 from appliance.voices.rendition_files import RenditionFiles, RenditionKey
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class RenditionCache:
             return
         try:
             await asyncio.to_thread(self._files.put, flight.key, chunks, flight.generation)
-        except OSError as error:
+        except (OSError, VoicedError) as error:
             log.warning("a rendition is not kept: %s", error)
 
 

@@ -3,7 +3,8 @@
     ROOT/RECIPE/TENANT/VOICE/RENDITION      folders are digests: no name from outside becomes a path
 
 A file is the SHA-256 of the rest, the length of a JSON header, the header (which rendition of whom, rates and lengths
-of its chunks), and the samples as float32, so that the sound of the second time is that of the first, bit by bit.
+of its chunks), and the samples as float32, so that the sound of the second time is that of the first, bit by bit. What
+a person's voice says is encrypted under that person's key (see `vault.sealing`); what a starter says is not.
 Nothing is flushed to the medium: what a power cut tears does not have its digest and is made again. All of it may be
 deleted at any time. Methods block; they are safe to call from several threads.
 """
@@ -26,6 +27,9 @@ from typing import NamedTuple
 import numpy as np
 
 from appliance.contracts import Audio
+from appliance.errors import VoicedError
+from appliance.vault.keys import KeyRing, Owner
+from appliance.vault.sealing import Damaged, key_id_of, seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +43,20 @@ class RenditionKey(NamedTuple):
     tenant: str
     voice: str
     rendition: str
+    owner: Owner | None = None  # under whose key it lies on disk; None: nobody's
+
+    @property
+    def names(self) -> list[str]:
+        """What the file says of itself."""
+        return [self.tenant, self.voice, self.rendition]
 
 
 class RenditionFiles:
     """A folder of renditions. What was made by another `recipe` (release, backends) is removed when it is opened."""
 
-    def __init__(self, root: Path, limit_bytes: int, recipe: str) -> None:
+    def __init__(self, root: Path, limit_bytes: int, recipe: str, keys: KeyRing | None = None) -> None:
+        """Without `keys` nothing is encrypted: for tools and tests."""
+        self._keys = keys
         self._root = root
         self._home = root / _name(recipe)
         self._limit_bytes = limit_bytes
@@ -72,7 +84,7 @@ class RenditionFiles:
             with self._turn:
                 self._drop(place)
             return None
-        chunks = _decode(document, key)
+        chunks = _decode(_opened(document, self._keys), key)
         with self._turn:
             if chunks is None:
                 log.warning("the rendition %s on disk is damaged: it is made again", key.rendition[:12])
@@ -84,8 +96,10 @@ class RenditionFiles:
         return chunks
 
     def put(self, key: RenditionKey, chunks: Sequence[Audio], generation: int) -> None:
-        """Keep a rendition, unless something was forgotten since `generation`. Raises OSError."""
+        """Keep a rendition, unless something was forgotten since `generation`. Raises OSError, Unavailable."""
         document = _encode(key, chunks)
+        if self._keys is not None and key.owner is not None:
+            document = seal(document, self._keys.of(key.owner))
         place = self._place(key)
         if len(document) > self._limit_bytes:
             return
@@ -149,10 +163,20 @@ def _name(text: str) -> str:
 
 def _encode(key: RenditionKey, chunks: Sequence[Audio]) -> bytes:
     lengths, rates = [len(chunk.samples) for chunk in chunks], [chunk.sample_rate for chunk in chunks]
-    header = json.dumps({"key": list(key), "rates": rates, "lengths": lengths}).encode()
+    header = json.dumps({"key": key.names, "rates": rates, "lengths": lengths}).encode()
     sound = b"".join(np.ascontiguousarray(chunk.samples, "<f4").tobytes() for chunk in chunks)
     content = _LENGTH.pack(len(header)) + header + sound
     return hashlib.sha256(content).digest() + content
+
+
+def _opened(document: bytes, keys: KeyRing | None) -> bytes:
+    """The document as it was encoded; nothing where it cannot be read."""
+    if key_id_of(document) is None:
+        return document
+    try:
+        return b"" if keys is None else unseal(document, keys.get)
+    except (Damaged, VoicedError):
+        return b""
 
 
 def _decode(document: bytes, key: RenditionKey) -> tuple[Audio, ...] | None:
@@ -162,7 +186,7 @@ def _decode(document: bytes, key: RenditionKey) -> tuple[Audio, ...] | None:
         return None
     (size,) = _LENGTH.unpack_from(content)
     header = json.loads(bytes(content[_LENGTH.size : _LENGTH.size + size]))
-    if header["key"] != list(key):
+    if header["key"] != key.names:
         return None
     samples = np.frombuffer(content[_LENGTH.size + size :], "<f4")
     ends = np.cumsum(header["lengths"])[:-1]

@@ -24,7 +24,7 @@ class RenditionStore:
     async def add(self, tenant: str, new: NewRendition) -> Rendition:
         """File a rendered line; adding an id again gives what was filed first. Raises StorageFull."""
         put = self._blobs.put_file if isinstance(new.source, Path) else self._blobs.put_bytes
-        sha256 = await asyncio.to_thread(put, new.source)  # type: ignore[arg-type]
+        sha256 = await asyncio.to_thread(put, new.source, new.owner)  # type: ignore[arg-type]
         return await self._db.write(lambda db: _insert(db, tenant, new, sha256))
 
     async def get(self, tenant: str, rendition_id: str) -> Rendition:
@@ -34,7 +34,7 @@ class RenditionStore:
     async def get_present(self, tenant: str, rendition_id: str) -> Rendition:
         """The rendition, if its sound is on the disk. Raises NotFound (rendition_not_found, blob_not_found)."""
         rendition = await self.get(tenant, rendition_id)
-        self._blobs.path(rendition.sha256)
+        await asyncio.to_thread(self._blobs.require, rendition.sha256)
         return rendition
 
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Rendition]:
@@ -42,9 +42,9 @@ class RenditionStore:
         listing = Listing("SELECT * FROM renditions", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)
         return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _rendition))
 
-    def path(self, rendition: Rendition) -> Path:
-        """Where its sound lies. Raises NotFound("blob_not_found")."""
-        return self._blobs.path(rendition.sha256)
+    async def path(self, rendition: Rendition) -> Path:
+        """A file with its sound. Raises as `BlobStore.path`."""
+        return await asyncio.to_thread(self._blobs.path, rendition.sha256)
 
 
 def _insert(db: sqlite3.Connection, tenant: str, new: NewRendition, sha256: str) -> Rendition:

@@ -334,7 +334,7 @@ async def test_a_recording_that_rots_before_the_job_runs_fails_it_with_the_reaso
     await box.runner.stop()
     job: Job = await box.submit("x")
     recording = await box.recordings.get("main", job.spec["recordings"][0])
-    path = box.recordings.path(recording)
+    path = await box.recordings.path(recording)
     path.chmod(0o600)
     content = bytearray(path.read_bytes())
     content[5000] ^= 4

@@ -43,7 +43,7 @@ async def test_a_recording_keeps_sound_verdict_and_words(db: Database, blobs: Bl
     )
     made = await store.add("main", new)
     assert made == await store.get("main", made.id) and made.filename == "我.wav" and made.accepted
-    assert store.path(made).read_bytes() == b"RIFF"
+    assert (await store.path(made)).read_bytes() == b"RIFF"
     assert made.report["warnings"] == [{"code": "recording_quiet", "measured": {"speech_dbfs": -50.0}}]
     corrected = await store.set_transcript("main", made.id, "您好", "zh")
     assert (corrected.transcript, corrected.transcript_source, corrected.sha256) == ("您好", "given", made.sha256)
@@ -68,7 +68,7 @@ async def test_deleting_erases_the_sound_once_nobody_else_has_it(db: Database, b
     store = RecordingStore(db, blobs)
     mine, theirs = await store.add("main", recording_of(b"same")), await store.add("other", recording_of(b"same"))
     await store.delete("main", mine.id)
-    assert store.path(theirs).read_bytes() == b"same"
+    assert (await store.path(theirs)).read_bytes() == b"same"
     with pytest.raises(NotFound):
         await store.get("main", mine.id)
     await store.delete("other", theirs.id)
@@ -80,7 +80,7 @@ async def test_a_sound_filed_while_its_twin_is_deleted_survives(db: Database, bl
     for _ in range(10):
         old = await store.add("main", recording_of(b"twin"))
         new, _ = await asyncio.gather(store.add("main", recording_of(b"twin")), store.delete("main", old.id))
-        assert store.path(new).read_bytes() == b"twin"
+        assert (await store.path(new)).read_bytes() == b"twin"
         await store.delete("main", new.id)
 
 
@@ -193,7 +193,7 @@ async def test_a_rendition_is_filed_once_per_id_and_tenant(db: Database, blobs: 
     made = await store.add("main", new)
     again = await store.add("main", NewRendition(b"other", "anna", 3, "x", "zh", 7, 1.5, id="digest"))
     assert made == again == await store.get("main", "digest")
-    assert store.path(made).read_bytes() == b"wav"
+    assert (await store.path(made)).read_bytes() == b"wav"
     with pytest.raises(NotFound):
         await store.get("other", "digest")
 

@@ -51,7 +51,7 @@ async def get_dubbing(request: web.Request) -> web.Response:
 async def get_track(request: web.Request) -> web.Response:
     """`GET /v1/dubbings/{dubbing}/track`."""
     dubbing = await _find(request)
-    path = services_of(request).office.dubber.track(dubbing)
+    path = await services_of(request).office.dubber.track(dubbing)
     await require_right(request, (dubbing.voice,), "publish")
     facts = {"narration": dubbing.id, "voice": dubbing.voice}
     return await answer_filed(request, path, facts, {"Content-Type": f"audio/{dubbing.spec['format']}"})
@@ -67,7 +67,7 @@ async def get_cue(request: web.Request) -> web.Response:
     await require_right(request, (rendition.voice,), "publish")
     facts = {"rendition": rendition.id, "voice": f"{rendition.voice}@{rendition.number}"}
     headers = {"Content-Type": "audio/flac", "X-Rendition": rendition.id}
-    return await answer_filed(request, renditions.path(rendition), facts, headers)
+    return await answer_filed(request, await renditions.path(rendition), facts, headers)
 
 
 def show(dubbing: Dubbing, language: str) -> JsonDict:

@@ -167,7 +167,7 @@ async def get_recording(request: web.Request) -> web.Response:
 async def get_sound(request: web.Request) -> web.StreamResponse:
     """`GET /v1/recordings/{recording}/audio`: the bytes as they came."""
     recording = await _find(request)
-    path = services_of(request).recordings.path(recording)
+    path = await services_of(request).recordings.path(recording)
     kind = await asyncio.to_thread(_sound_type, path)
     return web.FileResponse(path, headers={"Content-Type": kind, "Content-Disposition": "inline"})
 

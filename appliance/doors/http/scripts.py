@@ -204,7 +204,7 @@ async def get_line(request: web.Request) -> web.Response:
     rendition = await renditions.get_present(publication.tenant, line.rendition)
     facts = {"rendition": line.rendition, "voice": line.voice_version}
     headers = {"X-Rendition": line.rendition, "X-Voice-Version": line.voice_version, "Content-Type": "audio/flac"}
-    return await answer_filed(request, renditions.path(rendition), facts, headers)
+    return await answer_filed(request, await renditions.path(rendition), facts, headers)
 
 
 def show(publication: Publication, language: str) -> JsonDict:
