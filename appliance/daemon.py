@@ -117,7 +117,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         gate = VoiceGate(
-            GateRooms(db, VoiceprintStore(db, append_entry), recordings, pool.voiceprint, append_entry), settings.gate
+            GateRooms(db, VoiceprintStore(db, append_entry, blobs.vault), recordings, pool.voiceprint, append_entry),
+            settings.gate,
         )
         jobs = JobRunner(db, registry, recordings, blobs, settings, gate)
         await jobs.start()

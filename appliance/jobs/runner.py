@@ -92,7 +92,7 @@ class JobRunner:
         self.registry = registry
         consents = ConsentStore(db, append_entry, settings.consent.floor)
         filing, base = Filing(registry, blobs, consents, settings.clone), BaseWeights(self.models, blobs)
-        rooms = CloneRooms(registry, recordings, consents, DatasetStore(db), filing, base, gate)
+        rooms = CloneRooms(registry, recordings, consents, DatasetStore(db, blobs.vault), filing, base, gate)
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
         self._slicing = SliceKind(recordings, gate, settings)

@@ -1,4 +1,7 @@
-"""Datasets: the clips that one training run saw, immutable and named by the digest over them."""
+"""Datasets: the clips that one training run saw, immutable and named by the digest over them.
+
+What the clips say is encrypted under the keys of their speakers: it ends with them, though the row stays.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import NotFound
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.vault.room import Vault
+from appliance.voices.recordings import open_transcript, owner_of_recording, seal_transcript
 from appliance.voices.records import Dataset, clean_name, new_id, to_json
 
 
@@ -22,29 +27,33 @@ def digest_of_clips(clips: Sequence[JsonDict]) -> str:
 class DatasetStore:
     """Every query is scoped by tenant."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, vault: Vault | None = None) -> None:
         self._db = db
+        self._vault = vault
 
     async def add(self, tenant: str, clips: Sequence[JsonDict], stats: JsonDict) -> Dataset:
         """File a dataset; the same clips give the dataset that is there."""
         digest = digest_of_clips(clips)
 
         def insert(db: sqlite3.Connection) -> Dataset:
-            content = {"digest": digest, "clips": to_json(list(clips)), "stats": to_json(stats)}
+            sealed = [seal_clip(db, self._vault, tenant, clip) for clip in clips]
+            content = {"digest": digest, "clips": to_json(sealed), "stats": to_json(stats)}
             row = {"tenant": tenant, "id": new_id("ds"), **content, "created_at": utc_now()}
             insert_row(db, "datasets", row, or_ignore=True)
             query = "SELECT * FROM datasets WHERE tenant = ? AND digest = ?"
-            return _dataset(db.execute(query, (tenant, digest)).fetchone())
+            return self._shown(db.execute(query, (tenant, digest)).fetchone())
 
         return await self._db.write(insert, durable=True)
 
     async def get(self, tenant: str, dataset_id: str) -> Dataset:
         """Raises NotFound("dataset_not_found")."""
         query = "SELECT * FROM datasets WHERE tenant = ? AND id = ?"
-        row = await self._db.read(lambda db: db.execute(query, (tenant, clean_name(dataset_id))).fetchone())
-        if row is None:
+        found = await self._db.read(
+            lambda db: [self._shown(row) for row in db.execute(query, (tenant, clean_name(dataset_id)))]
+        )
+        if not found:
             raise NotFound("dataset_not_found", dataset=clean_name(dataset_id)[:80])
-        return _dataset(row)
+        return found[0]
 
     async def survey(self, tenant: str, dataset_id: str) -> JsonDict | None:
         """What was found out about it once, or None."""
@@ -61,15 +70,27 @@ class DatasetStore:
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
         """Newest first."""
         listing = Listing("SELECT * FROM datasets", "tenant = ?", (tenant,), ("created_at", "id"), is_descending=True)
-        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, _dataset))
+        return await self._db.read(lambda db: read_page(db, listing, cursor, limit, self._shown))
+
+    def _shown(self, row: sqlite3.Row) -> Dataset:
+        return Dataset(
+            tenant=row["tenant"],
+            id=row["id"],
+            digest=row["digest"],
+            clips=tuple(open_clip(self._vault, clip) for clip in json.loads(row["clips"])),
+            stats=json.loads(row["stats"]),
+            created_at=row["created_at"],
+        )
 
 
-def _dataset(row: sqlite3.Row) -> Dataset:
-    return Dataset(
-        tenant=row["tenant"],
-        id=row["id"],
-        digest=row["digest"],
-        clips=tuple(json.loads(row["clips"])),
-        stats=json.loads(row["stats"]),
-        created_at=row["created_at"],
-    )
+def seal_clip(db: sqlite3.Connection, vault: Vault | None, tenant: str, clip: JsonDict) -> JsonDict:
+    """A clip as it is stored; its speaker is the recording's."""
+    query = "SELECT speaker FROM recordings WHERE tenant = ? AND id = ?"
+    row = db.execute(query, (tenant, clip["recording"])).fetchone()
+    owner = owner_of_recording(tenant, row["speaker"] if row else "", clip["recording"])
+    return {**clip, "transcript": seal_transcript(vault, clip["transcript"], owner, clip["recording"])}
+
+
+def open_clip(vault: Vault | None, clip: JsonDict) -> JsonDict:
+    """A clip as it was; without words where the speaker was erased. Raises Corrupt, Unavailable."""
+    return {**clip, "transcript": open_transcript(vault, clip["transcript"], clip["recording"])}

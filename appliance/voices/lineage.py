@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass, field
 from appliance.contracts import JsonDict
 from appliance.database import Database
 from appliance.errors import NotFound
+from appliance.vault.room import Vault
+from appliance.voices.datasets import open_clip
+from appliance.voices.recordings import open_transcript
 from appliance.voices.records import clean_name
 
 KINDS = ("session", "recording", "dataset", "job", "version", "rendition")
@@ -50,20 +53,21 @@ class Node:
 class Lineage:
     """Every query is scoped by tenant."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, vault: Vault | None = None) -> None:
         self._db = db
+        self._vault = vault
 
     async def node(self, tenant: str, kind: str, name: str) -> Node:
         """One node; `name` is an id, of a version "anna@3". Raises NotFound("lineage_not_found")."""
         read = _READERS.get(kind)
         name = clean_name(name)
-        node = await self._db.read(lambda db: read(db, tenant, name)) if read else None
+        node = await self._db.read(lambda db: read(db, self._vault, tenant, name)) if read else None
         if node is None:
             raise NotFound("lineage_not_found", kind=clean_name(kind)[:40], id=name[:80], known=", ".join(KINDS))
         return node
 
 
-def _session(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
+def _session(db: sqlite3.Connection, _: Vault | None, tenant: str, name: str) -> Node | None:
     row = _row(db, "SELECT * FROM recording_sessions WHERE tenant = ? AND id = ?", tenant, name)
     if row is None:
         return None
@@ -74,12 +78,13 @@ def _session(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
     )
 
 
-def _recording(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
+def _recording(db: sqlite3.Connection, vault: Vault | None, tenant: str, name: str) -> Node | None:
     row = _row(db, "SELECT * FROM recordings WHERE tenant = ? AND id = ?", tenant, name)
     if row is None:
         return None
     lineage = json.loads(row["lineage"])
     facts = {key: row[key] for key in ("sha256", "speaker", "transcript", "language", "duration_s", "prompt")}
+    facts["transcript"] = open_transcript(vault, row["transcript"], name)
     facts |= {"derived": lineage or None, "deleted_at": row["deleted_at"]}
     above = [Link("recording", lineage["recording"])] if lineage.get("recording") else []
     above += [Link("session", row["session"])] if row["session"] else []
@@ -89,18 +94,18 @@ def _recording(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
     return Node("recording", name, row["filename"], row["created_at"], facts, tuple(above), below)
 
 
-def _dataset(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
+def _dataset(db: sqlite3.Connection, vault: Vault | None, tenant: str, name: str) -> Node | None:
     row = _row(db, "SELECT * FROM datasets WHERE tenant = ? AND id = ?", tenant, name)
     if row is None:
         return None
-    clips = json.loads(row["clips"])
+    clips = [open_clip(vault, clip) for clip in json.loads(row["clips"])]
     above = tuple(Link("recording", clip["recording"], clip["transcript"][:80]) for clip in clips)
     jobs = "SELECT id, state AS title FROM jobs WHERE tenant = ? AND json_extract(spec, '$.dataset') = ?"
     facts = {"digest": row["digest"], "stats": json.loads(row["stats"])}
     return Node("dataset", name, name, row["created_at"], facts, above, _links(db, "job", jobs, tenant, name))
 
 
-def _job(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
+def _job(db: sqlite3.Connection, _: Vault | None, tenant: str, name: str) -> Node | None:
     row = _row(db, "SELECT * FROM jobs WHERE tenant = ? AND id = ?", tenant, name)
     if row is None:
         return None
@@ -113,7 +118,7 @@ def _job(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
     return Node("job", name, spec.get("voice", row["kind"]), row["created_at"], facts, above, below)
 
 
-def _version(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
+def _version(db: sqlite3.Connection, _: Vault | None, tenant: str, name: str) -> Node | None:
     voice, _, number = name.partition("@")
     if not number.isdecimal() or len(number) > 9:
         return None
@@ -131,7 +136,7 @@ def _version(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
     return Node("version", name, voice, row["created_at"], facts, above, below)
 
 
-def _rendition(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
+def _rendition(db: sqlite3.Connection, _: Vault | None, tenant: str, name: str) -> Node | None:
     row = _row(db, "SELECT * FROM renditions WHERE tenant = ? AND id = ?", tenant, name)
     if row is None:
         return None
@@ -141,7 +146,7 @@ def _rendition(db: sqlite3.Connection, tenant: str, name: str) -> Node | None:
     return Node("rendition", name, row["text"][:80], row["created_at"], facts, (version,))
 
 
-_READERS: dict[str, Callable[[sqlite3.Connection, str, str], Node | None]] = {
+_READERS: dict[str, Callable[[sqlite3.Connection, Vault | None, str, str], Node | None]] = {
     "session": _session,
     "recording": _recording,
     "dataset": _dataset,

@@ -13,6 +13,9 @@ from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import InvalidInput, NotFound
 from appliance.events import ACTOR, Event, Witness
+from appliance.vault.room import Vault
+from appliance.vault.values import open_bytes, seal_bytes
+from appliance.voices.recordings import owner_of_recording
 from appliance.voices.records import clean_name, new_id
 
 Print = NDArray[np.float32]  # (conditions, pieces, width), see `audio.voiceprint`
@@ -58,39 +61,57 @@ class Review:
 class VoiceprintStore:
     """Prints and reviews are scoped by tenant; a protected voice is so for all, and listed to who enrolled it."""
 
-    def __init__(self, db: Database, witness: Witness) -> None:
+    def __init__(self, db: Database, witness: Witness, vault: Vault | None = None) -> None:
         self._db = db
         self._witness = witness
+        self._vault = vault
 
     # ------------------------------------------------------------ prints of recordings
 
     async def save(self, tenant: str, recording: str, model: str, print_: Print) -> None:
+        """Keep the print of a recording, encrypted under its speaker's key."""
         row = {"tenant": tenant, "recording": recording, "model": model, **_packed(print_)}
-        await self._db.write(lambda db: insert_row(db, "voiceprints", row, or_ignore=True))
+
+        def insert(db: sqlite3.Connection) -> None:
+            sealed = seal_print(db, self._vault, tenant, recording, row["vectors"])
+            insert_row(db, "voiceprints", {**row, "vectors": sealed}, or_ignore=True)
+
+        await self._db.write(insert)
 
     async def of_recordings(self, tenant: str, recordings: Sequence[str]) -> dict[str, Prints]:
         """The prints there are, by recording."""
-        query = "SELECT recording, model, pieces, vectors FROM voiceprints WHERE tenant = ?"
-        rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
-        found: dict[str, Prints] = {}
-        for row in rows:
-            if row["recording"] in recordings:
-                found.setdefault(row["recording"], {})[row["model"]] = _unpacked(row)
-        return found
+        query, wanted = "SELECT * FROM voiceprints WHERE tenant = ?", set(recordings)
+
+        def select(db: sqlite3.Connection) -> dict[str, Prints]:
+            found: dict[str, dict[str, Print]] = {}
+            for row in db.execute(query, (tenant,)):
+                if row["recording"] in wanted and (print_ := self._opened(row)) is not None:
+                    found.setdefault(row["recording"], {})[row["model"]] = print_
+            return dict(found)
+
+        return await self._db.read(select)
 
     async def of_speakers(self, tenant: str) -> Mapping[str, Prints]:
         """All prints of each named speaker of the tenant, of living recordings."""
         query = (
-            "SELECT r.speaker, r.id, p.model, p.pieces, p.vectors FROM voiceprints AS p JOIN recordings AS r"
+            "SELECT r.speaker, p.* FROM voiceprints AS p JOIN recordings AS r"
             " ON r.tenant = p.tenant AND r.id = p.recording"
             " WHERE p.tenant = ? AND r.speaker <> '' AND r.deleted_at IS NULL"
         )
-        rows = await self._db.read(lambda db: db.execute(query, (tenant,)).fetchall())
-        found: dict[str, dict[str, Prints]] = {}
-        for row in rows:
-            prints = found.setdefault(row["speaker"], {}).setdefault(row["id"], {})
-            prints[row["model"]] = _unpacked(row)
-        return {speaker: joined(list(recordings.values())) for speaker, recordings in found.items()}
+
+        def select(db: sqlite3.Connection) -> dict[str, Prints]:
+            found: dict[str, dict[str, dict[str, Print]]] = {}
+            for row in db.execute(query, (tenant,)):
+                if (print_ := self._opened(row)) is not None:
+                    found.setdefault(row["speaker"], {}).setdefault(row["recording"], {})[row["model"]] = print_
+            return {speaker: joined(list(recordings.values())) for speaker, recordings in found.items()}
+
+        return await self._db.read(select)
+
+    def _opened(self, row: sqlite3.Row) -> Print | None:
+        """None where the speaker was erased. Raises Corrupt, Unavailable."""
+        vectors = open_bytes(self._vault, row["vectors"], f"voiceprint {row['recording']}")
+        return None if vectors is None else _unpacked({"pieces": row["pieces"], "vectors": vectors})
 
     async def unheard(self, model: str, limit: int) -> tuple[tuple[str, str], ...]:
         """Tenant and id of living recordings that have a print, but none of this model; the newest first."""
@@ -201,11 +222,19 @@ def joined(recordings: Sequence[Prints]) -> Prints:
     return {model: np.concatenate([prints[model] for prints in recordings], axis=1) for model in sorted(models)}
 
 
+def seal_print(db: sqlite3.Connection, vault: Vault | None, tenant: str, recording: str, vectors: bytes) -> bytes:
+    """The vectors as they are stored."""
+    query = "SELECT speaker FROM recordings WHERE tenant = ? AND id = ?"
+    row = db.execute(query, (tenant, recording)).fetchone()
+    owner = owner_of_recording(tenant, row["speaker"] if row else "", recording)
+    return seal_bytes(vault, vectors, owner, f"voiceprint {recording}")
+
+
 def _packed(print_: Print) -> JsonDict:
     return {"pieces": print_.shape[1], "vectors": np.ascontiguousarray(print_, "<f4").tobytes()}
 
 
-def _unpacked(row: sqlite3.Row) -> Print:
+def _unpacked(row: sqlite3.Row | JsonDict) -> Print:
     return np.frombuffer(row["vectors"], "<f4").reshape(_CONDITIONS, row["pieces"], -1)
 
 

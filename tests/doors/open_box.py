@@ -33,7 +33,9 @@ from appliance.publishing.peers import Identity
 from appliance.security.audit import append_entry
 from appliance.security.room import open_security
 from appliance.settings import Settings
+from appliance.state_dir import StateDir
 from appliance.synthesis import SpeechRooms, Synthesis
+from appliance.vault.room import serve_vault
 from appliance.voices.blobs import BlobStore
 from appliance.voices.challenges import ChallengeStore
 from appliance.voices.consents import ConsentStore
@@ -77,7 +79,8 @@ async def open_box(state_dir: Path, **settings: object):
     spec = WorkerSpec("", "sine", (), config.engine.transcriber, 1, cache, config.plugins, drop_ins, config.intake)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(open_database(state_dir / "voiced.db"))
-        blobs = BlobStore(state_dir / "blobs")
+        vault = await stack.enter_async_context(serve_vault(StateDir(state_dir), config.security))
+        blobs = BlobStore(state_dir / "blobs", vault)
         security = await stack.enter_async_context(open_security(db, config))
         audit, device_key = security.audit, security.key
         registry, consents = VoiceRegistry(db, blobs), ConsentStore(db, append_entry)
@@ -88,13 +91,16 @@ async def open_box(state_dir: Path, **settings: object):
         stack.push_async_callback(pool.stop)
         lexicon = LexiconStore(db, plugins.frontends)
         marks = MarksStage(BoxMarks(bytes(32), "Counter"), audit, config.marks, config.speech.target_lufs)
-        kept = RenditionCache(RenditionFiles(cache / "renditions", config.speech.cache_mb * 1_000_000, "tones"))
+        kept = RenditionCache(
+            RenditionFiles(cache / "renditions", config.speech.cache_mb * 1_000_000, "tones", vault.keys)
+        )
         synthesis = Synthesis(
             SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, kept), config.speech, "sine"
         )
         announcer = Announcer(synthesis, db, blobs, config.loudspeaker)
         gate = VoiceGate(
-            GateRooms(db, VoiceprintStore(db, append_entry), recordings, pool.voiceprint, append_entry), config.gate
+            GateRooms(db, VoiceprintStore(db, append_entry, blobs.vault), recordings, pool.voiceprint, append_entry),
+            config.gate,
         )
         jobs = JobRunner(db, registry, recordings, blobs, config, gate)
         await jobs.start()

@@ -51,7 +51,8 @@ async def get_picture(request: web.Request) -> web.Response:
 
 
 def _store(request: web.Request) -> DatasetStore:
-    return DatasetStore(services_of(request).db)
+    services = services_of(request)
+    return DatasetStore(services.db, services.recordings.blobs.vault)
 
 
 def _surveyor(request: web.Request) -> Surveyor:

@@ -133,7 +133,8 @@ async def find_version(request: web.Request) -> VoiceVersion:
 
 async def get_lineage(request: web.Request) -> web.Response:
     """`GET /v1/lineage/{kind}/{id}`: one thing, what it was made from and what was made from it."""
-    lineage, tenant = Lineage(services_of(request).db), principal_of(request).tenant
+    services, tenant = services_of(request), principal_of(request).tenant
+    lineage = Lineage(services.db, services.recordings.blobs.vault)
     return answer_json(as_json(await lineage.node(tenant, request.match_info["kind"], request.match_info["id"])))
 
 
