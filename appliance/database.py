@@ -111,6 +111,19 @@ class Database:
 
         await self.read(copy)
 
+    async def fold(self) -> None:
+        """Fold the log into the file and empty it, so that it holds nothing of what was deleted.
+
+        A reader or a writer in the way only delays it: what is left is folded in later.
+        """
+
+        def checkpoint() -> None:
+            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        with suppress(sqlite3.Error):
+            await asyncio.to_thread(checkpoint)
+
     async def close(self) -> None:
         """Finish what was queued, fold the log into the file, close every connection. Idempotent."""
         with self._gate:
@@ -150,6 +163,7 @@ class Database:
             connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted or overwritten is zeroed in the file
             connection.row_factory = sqlite3.Row
             migrate(connection, self._migrations)
         except BaseException:

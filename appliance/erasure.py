@@ -1,8 +1,9 @@
 """Erasing a speaker: everything that is made of their voice goes; what happened stays on record, as ids and digests.
 
 What is destroyed: the sound and words of recordings, voiceprints, statements, reading sessions, the files of voice
-versions, rendered lines and announcements, cached speech, the folders of their jobs. What stays: rows without sound or
-words (that a consent was given and ended, that a version existed), and the audit log, whose chain is not touched.
+versions, rendered lines and announcements, cached speech, the folders of their jobs; and the key that all of it was
+encrypted under, so that no copy of the disk or of a backup can be read. What stays: rows without sound or words (that
+a consent was given and ended, that a version existed), and the audit log, whose chain is not touched.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from appliance.events import Event
 from appliance.security.audit import AuditLog
 from appliance.security.signing import DeviceKey
 from appliance.synthesis import Synthesis
+from appliance.vault.keys import RECORDING, SPEAKER, VOICE, Owner
 from appliance.voices.blobs import BlobStore
 from appliance.voices.consents import ConsentStore
 from appliance.voices.recordings import RecordingStore
@@ -33,6 +35,12 @@ FORMAT = "voiced-erasure-1"
 
 _VOICES = "SELECT id FROM voices WHERE tenant = :tenant AND speaker = :speaker AND origin = 'own'"
 _OF_VOICES = "FROM voice_versions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
+_RECORDINGS = """
+SELECT id FROM recordings WHERE tenant = :tenant AND deleted_at IS NULL AND (
+    speaker = :speaker OR speaker = '' AND id IN (
+        SELECT made_from.value FROM voice_versions AS v, json_each(v.lineage, '$.recordings') AS made_from
+        WHERE v.tenant = :tenant AND v.voice IN (SELECT value FROM json_each(:voices))))"""
+_NARRATED = "tenant = ?1 AND track IS NOT NULL AND (voice = ?2 OR substr(voice, 1, length(?2) + 1) = ?2 || '@')"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,11 @@ class _Inventory:
     consents: tuple[str, ...]
     jobs: tuple[str, ...]
 
+    def owners(self, tenant: str, speaker: str) -> tuple[Owner, ...]:
+        """Whose keys are to go: the speaker's, and those of things that nobody had named a speaker for."""
+        nameless = [(VOICE, voice) for voice in self.voices] + [(RECORDING, one) for one in self.recordings]
+        return (Owner(tenant, SPEAKER, speaker), *(Owner(tenant, kind, one) for kind, one in nameless))
+
 
 class Erasure:
     """Destroys a speaker's data and gives a receipt. Everything in it may be called again after a crash."""
@@ -72,6 +85,7 @@ class Erasure:
         """
         found = await self._rooms.db.read(lambda db: _inventory(db, tenant, speaker))
         begun = await self._rooms.audit.record(Event(tenant, "speaker.erase", subject=clean_name(speaker)))
+        keys = await asyncio.to_thread(self._keys_of, found.owners(tenant, clean_name(speaker)))
         counts = {
             "consents_ended": await self._end_consents(tenant, found.consents),
             "recordings": await self._erase_recordings(tenant, found.recordings),
@@ -80,10 +94,13 @@ class Erasure:
             "jobs": await asyncio.to_thread(self._erase_jobs, found.jobs),
             "voices": len(found.voices),
         }
+        keys = await asyncio.to_thread(self._destroy_keys, keys, found.owners(tenant, clean_name(speaker)))
+        await self._rooms.db.fold()
+        counts["keys"] = len(keys)
         ended = await self._rooms.audit.record(
-            Event(tenant, "speaker.erased", subject=clean_name(speaker), details=counts)
+            Event(tenant, "speaker.erased", subject=clean_name(speaker), details={**counts, "key_ids": list(keys)})
         )
-        receipt = _receipt(tenant, speaker, counts, (begun, ended))
+        receipt = _receipt(tenant, speaker, counts, keys, (begun, ended))
         return {"id": speaker, "receipt": self._rooms.key.sign_note(receipt), "counts": counts}
 
     async def _end_consents(self, tenant: str, consents: Sequence[str]) -> int:
@@ -109,6 +126,21 @@ class Erasure:
             await asyncio.to_thread(self._rooms.blobs.remove, digest)
         return len(digests)
 
+    def _keys_of(self, owners: Sequence[Owner]) -> tuple[str, ...]:
+        """Ids of their keys; those of recordings go with the recordings. Raises Unavailable."""
+        vault = self._rooms.blobs.vault
+        found = [vault.keys.find(owner) for owner in owners] if vault else []
+        return tuple(key.id for key in found if key is not None)
+
+    def _destroy_keys(self, known: Sequence[str], owners: Sequence[Owner]) -> tuple[str, ...]:
+        """The ids of all keys that are gone now. Files under them that nothing led to are removed as well."""
+        vault = self._rooms.blobs.vault
+        if vault is None:
+            return ()
+        gone = tuple(dict.fromkeys((*known, *vault.keys.destroy(owners))))
+        self._rooms.blobs.sweep(gone)
+        return gone
+
     def _erase_jobs(self, jobs: Sequence[str]) -> int:
         for job in jobs:
             shutil.rmtree(self._rooms.jobs / job, ignore_errors=True)
@@ -126,9 +158,7 @@ def _inventory(db: sqlite3.Connection, tenant: str, speaker: str) -> _Inventory:
 
     found = _Inventory(
         voices=voices,
-        recordings=ids(
-            "SELECT id FROM recordings WHERE tenant = :tenant AND speaker = :speaker AND deleted_at IS NULL"
-        ),
+        recordings=ids(_RECORDINGS),
         consents=ids("SELECT id FROM consents WHERE tenant = :tenant AND speaker = :speaker AND revoked_at IS NULL"),
         jobs=ids(
             "SELECT id FROM jobs WHERE tenant = :tenant AND kind = 'clone'"
@@ -150,8 +180,18 @@ def _unneeded(db: sqlite3.Connection, tenant: str, voices: Sequence[str]) -> lis
     spoken = "FROM renditions WHERE tenant = :tenant AND voice IN (SELECT value FROM json_each(:voices))"
     digests |= {row[0] for row in db.execute(f"SELECT sha256 {spoken}", about)}
     db.execute(f"DELETE {spoken}", about)
-    digests |= forget_announced(db, tenant, voices)
+    digests |= forget_announced(db, tenant, voices) | _forget_narrated(db, tenant, voices)
     return sorted(one for one in digests if not is_needed(db, tenant, voices, one))
+
+
+def _forget_narrated(db: sqlite3.Connection, tenant: str, voices: Sequence[str]) -> set[str]:
+    """Take the tracks of narrations off the books; their digests."""
+    digests: set[str] = set()
+    for voice in voices:
+        query = f"SELECT track FROM dubbings WHERE {_NARRATED}"  # noqa: S608 - constants
+        digests |= {row[0] for row in db.execute(query, (tenant, voice))}
+        db.execute(f"UPDATE dubbings SET track = NULL WHERE {_NARRATED}", (tenant, voice))  # noqa: S608
+    return digests
 
 
 def _erase_rows(db: sqlite3.Connection, tenant: str, speaker: str, voices: Sequence[str]) -> int:
@@ -171,7 +211,8 @@ def _erase_rows(db: sqlite3.Connection, tenant: str, speaker: str, voices: Seque
     return count
 
 
-def _receipt(tenant: str, speaker: str, counts: JsonDict, entries: tuple[int, int]) -> str:
+def _receipt(tenant: str, speaker: str, counts: JsonDict, keys: Sequence[str], entries: tuple[int, int]) -> str:
     lines = [FORMAT, f"tenant {tenant}", f"speaker {clean_name(speaker)}", f"at {utc_now()}"]
     lines += [f"{name} {count}" for name, count in counts.items()]
+    lines += [f"key {key}" for key in keys]
     return "\n".join([*lines, f"audit {entries[0]} {entries[1]}", ""])

@@ -118,7 +118,7 @@ def _job(db: sqlite3.Connection, _: Vault | None, tenant: str, name: str) -> Nod
     return Node("job", name, spec.get("voice", row["kind"]), row["created_at"], facts, above, below)
 
 
-def _version(db: sqlite3.Connection, _: Vault | None, tenant: str, name: str) -> Node | None:
+def _version(db: sqlite3.Connection, vault: Vault | None, tenant: str, name: str) -> Node | None:
     voice, _, number = name.partition("@")
     if not number.isdecimal() or len(number) > 9:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from open_box import TEXT
 
@@ -18,15 +20,12 @@ async def enrol(box, speaker: str, sound: bytes) -> str:
     new = NewRecording(sound, "a.wav", 2.0, 24_000, QualityReport(True, (), (), {}), "some words", speaker=speaker)
     recording = await services.recordings.add("main", new)
     await services.registry.create_voice("main", NewVoice(speaker, speaker=speaker))
-    weights = await _file(services, b"weights of " + speaker.encode())
+    owner = await services.registry.owner_of("main", speaker)
+    weights = services.recordings.blobs.put_bytes(b"weights of " + speaker.encode(), owner)
     version = NewVersion("sine", {"voice": weights}, {"hz": 300, "sample_rate": 24_000})
     await services.registry.add_version("main", speaker, version)
     await services.registry.promote("main", speaker, 1)
     return recording.id
-
-
-async def _file(services, content: bytes) -> str:
-    return services.recordings.blobs.put_bytes(content)
 
 
 async def post(box, path: str, **order):
@@ -49,11 +48,16 @@ async def test_everything_of_a_speaker_goes_and_others_stay(box):
     assert "speaker zoe" in body
 
     blobs = box.services.recordings.blobs
-    contents = [path.read_bytes() for path in blobs.root.rglob("*") if path.is_file()]
-    assert mine not in contents
-    assert b"weights of zoe" not in contents
-    assert other in contents
-    assert b"weights of tom" in contents
+    (key,) = [line.split()[1] for line in body.splitlines() if line.startswith("key ")]
+    assert all(path.name != key for path in blobs.root.rglob("*"))
+    with pytest.raises(NotFound) as gone:
+        blobs.vault.keys.get(key)
+    assert gone.value.code == "erased"
+    assert not any(blobs.has(sha256(content).hexdigest()) for content in (mine, b"weights of zoe"))
+    assert [blobs.read(sha256(content).hexdigest()) for content in (other, b"weights of tom")] == [
+        other,
+        b"weights of tom",
+    ]
     with pytest.raises(NotFound):
         await box.services.recordings.get("main", recording)
     assert (await box.services.recordings.get("main", kept)).speaker == "tom"

@@ -199,11 +199,11 @@ async def test_a_rendition_is_filed_once_per_id_and_tenant(db: Database, blobs: 
 
 
 async def test_equal_clips_are_one_dataset_per_tenant_and_it_cannot_change(db: Database) -> None:
-    store = DatasetStore(db)
-    made = await store.add("main", [{"a": 1, "b": 2}], {"seconds": 3.0})
-    assert await store.add("main", [{"b": 2, "a": 1}], {"seconds": 3.0}) == made
-    assert (await store.add("other", [{"a": 1, "b": 2}], {})).id != made.id
-    assert (await store.add("main", [{"a": 1}], {})).digest != made.digest
+    store, clip = DatasetStore(db), {"recording": "rec_1", "transcript": "words"}
+    made = await store.add("main", [clip], {"seconds": 3.0})
+    assert await store.add("main", [dict(reversed(clip.items()))], {"seconds": 3.0}) == made
+    assert (await store.add("other", [clip], {})).id != made.id
+    assert (await store.add("main", [{**clip, "transcript": "others"}], {})).digest != made.digest
     with pytest.raises(NotFound):
         await store.get("other", made.id)
     with pytest.raises(sqlite3.IntegrityError):
