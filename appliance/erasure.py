@@ -98,7 +98,7 @@ class Erasure:
         await self._rooms.db.fold()
         counts["keys"] = len(keys)
         ended = await self._rooms.audit.record(
-            Event(tenant, "speaker.erased", subject=clean_name(speaker), details={**counts, "key_ids": list(keys)})
+            Event(tenant, "speaker.erased", subject=clean_name(speaker), details={**counts, "key_ids": " ".join(keys)})
         )
         receipt = _receipt(tenant, speaker, counts, keys, (begun, ended))
         return {"id": speaker, "receipt": self._rooms.key.sign_note(receipt), "counts": counts}

@@ -90,7 +90,7 @@ class Housekeeper:
         count = 0
         for digest in digests:
             try:
-                is_young = time.time() - self._blobs.path(digest).stat().st_mtime < YOUNG_S
+                is_young = time.time() - self._blobs.filed_at(digest) < YOUNG_S
             except (NotFound, OSError):
                 continue
             if not is_young:

@@ -52,7 +52,7 @@ class PeerOrders:
         """
         digest = row.audio or ""
         await asyncio.to_thread(self._blobs.verify, digest)
-        path = self._blobs.path(digest)
+        path = await asyncio.to_thread(self._blobs.path, digest)
         size = path.stat().st_size
         while have < size:
             await may_go_on()

@@ -89,6 +89,12 @@ class BlobStore:
             return False
         return plain_place(self.root, digest).is_file() or bool(sealed_copies(self.root, digest))
 
+    def filed_at(self, digest: str) -> float:
+        """When it was filed last, as `time.time()` counts. Raises NotFound("blob_not_found")."""
+        self.require(digest)
+        places = (plain_place(self.root, digest), *sealed_copies(self.root, digest))
+        return max((path.stat().st_mtime for path in places if path.is_file()), default=0.0)
+
     def is_plain(self, digest: str) -> bool:
         """Whether it lies here unencrypted."""
         return _DIGEST.fullmatch(digest) is not None and plain_place(self.root, digest).is_file()
