@@ -66,6 +66,13 @@ ROUTES = (
             "examination.html",
             "examination.css",
             "examination.js",
+            "builders.js",
+            "rights.html",
+            "rights.js",
+            "rights-words.js",
+            "consents.js",
+            "guards.js",
+            "access.js",
         )
     ),
 )

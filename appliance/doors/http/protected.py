@@ -31,7 +31,7 @@ async def protect(request: web.Request) -> web.Response:
 async def list_protected(request: web.Request) -> web.Response:
     """`GET /v1/protected-voices`."""
     rows = await services_of(request).gate.prints.protected(principal_of(request).tenant)
-    return answer_page([row.as_json() for row in rows], None)
+    return answer_page(rows, None)
 
 
 async def unprotect(request: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ async def unprotect(request: web.Request) -> web.Response:
 async def list_reviews(request: web.Request) -> web.Response:
     """`GET /v1/gate-reviews`."""
     rows = await services_of(request).gate.prints.reviews(principal_of(request).tenant)
-    return answer_page([row.as_json() for row in rows], None)
+    return answer_page(rows, None)
 
 
 async def decide(request: web.Request) -> web.Response:

@@ -45,7 +45,7 @@ function askToken(wasWrong) {
     dialog.addEventListener("close", async () => {
       complaint = "";
       sessionStorage.removeItem(KEY);
-      if (login.value.trim()) await signIn(login.value.trim(), input.value);
+      if (login?.value.trim()) await signIn(login.value.trim(), input.value);
       else sessionStorage.setItem(KEY, input.value.trim());
       asking = null;
       resolve();

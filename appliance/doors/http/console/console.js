@@ -1,28 +1,16 @@
 import { call, events, get, post, Problem, remove } from "./api.js";
+import { $, element, fill, guarded, tag, tell, what } from "./builders.js";
 import { drawWave, speak, stop } from "./player.js";
 import { beginReading } from "./reading.js";
 import { canRecord, startRecording } from "./recorder.js";
 import { currentLanguage, setLanguage, showWords, word } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const SYSTEM_EVERY_MS = 4000;
 let voices = [];
 const recordings = new Map(); // id -> { row, isChosen }
 const watched = new Set();
 
 // ---------------------------------------------------------------- building blocks
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "class") node.className = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (typeof value === "boolean") node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child !== null));
-  return node;
-}
 
 function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -33,25 +21,6 @@ function icon(name) {
   svg.append(use);
   return svg;
 }
-
-const tag = (text, kind = "") => element("span", { class: `tag ${kind}` }, text);
-const what = (title, detail, ...more) => element("div", { class: "what" }, element("b", {}, title), element("small", {}, detail), ...more);
-const fill = (list, rows, empty = "") => list.replaceChildren(...(rows.length || !empty ? rows : [element("li", { class: "empty" }, empty)]));
-
-function tell(error) {
-  if (error.name === "AbortError") return;
-  const box = element("div", { class: "toast" }, element("b", {}, error.message), element("span", {}, error.remedy || ""));
-  $("toasts").append(box);
-  setTimeout(() => box.remove(), 9000);
-}
-
-const guarded = (work) => async (...given) => {
-  try {
-    await work(...given);
-  } catch (error) {
-    tell(error);
-  }
-};
 
 // ---------------------------------------------------------------- speaking
 

@@ -3,7 +3,7 @@
 const WORDS = {
   en: {
     skip: "Skip to the text box", sections: "Sections", other: "中文",
-    speak: "Speak", voices: "Voices", clone: "New voice", loudspeaker: "Loudspeaker", box: "This box",
+    speak: "Speak", voices: "Voices", clone: "New voice", loudspeaker: "Loudspeaker", box: "This box", rights: "Rights",
     text: "Text to speak", textHint: "Write something to be spoken, in Chinese, English or both.",
     sample: "Welcome. How can I help you today?",
     voice: "Voice", speed: "Speed", speakButton: "Speak", stop: "Stop", announceButton: "Announce in the shop", save: "Save",
@@ -36,7 +36,7 @@ const WORDS = {
     login: "Login", token: "Password or token", tokenButton: "Continue", tokenWrong: "That was not right.",
   },
   zh: {
-    skip: "跳到输入框", sections: "栏目", other: "English",
+    rights: "权限", skip: "跳到输入框", sections: "栏目", other: "English",
     speak: "朗读", voices: "声音", clone: "新声音", loudspeaker: "广播", box: "本机",
     text: "要朗读的文字", textHint: "写下要朗读的内容，中文、英文或混合都可以。",
     sample: "您好，欢迎光临，请问有什么可以帮您？",
@@ -77,6 +77,11 @@ export const currentLanguage = () => language;
 
 export function word(key, values = {}) {
   return (WORDS[language][key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+// Words of a page of its own: {en: {…}, zh: {…}}.
+export function addWords(more) {
+  for (const [name, words] of Object.entries(more)) Object.assign(WORDS[name], words);
 }
 
 export function setLanguage(next) {

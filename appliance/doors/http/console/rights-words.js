@@ -1,0 +1,33 @@
+// Words of the page of rights.
+export const RIGHTS = {
+  en: {
+    r_title: "Rights", r_console: "Console", r_sure: "Press again to be sure", r_change: "Change",
+    r_consents: "Consents", r_noConsents: "Nobody has agreed to anything yet.", r_new: "Ask for a consent", r_speaker: "Speaker", r_voice: "Voice (empty: all of the speaker)", r_untilField: "Until (optional)",
+    r_purposes: "For", r_clone: "making a voice", r_speak: "speaking", r_announce: "announcements", r_publish: "publishing", r_share: "sharing with other boxes",
+    r_written: "in writing", r_spoken: "spoken", r_allVoices: "all voices", r_valid: "valid", r_until: "until {on}", r_expired: "ended on {on}", r_revoked: "withdrawn on {on}", r_revoke: "Withdraw",
+    r_askButton: "Show the statement", r_say: "The speaker says this aloud, within ten minutes:", r_listening: "Listening…", r_heard: "Heard: the consent is filed.", r_clip: "Choose a recording",
+    r_protected: "Protected voices", r_protectedHint: "Nobody on this box may clone these voices. The sound is not kept.", r_noProtected: "No voice is protected.", r_whose: "Whose voice", r_protect: "Protect", r_unprotect: "Protect no more",
+    r_reviews: "Likenesses to judge", r_noReviews: "Nothing waits for a decision.", r_like_protected: "{voice} sounds like a protected voice", r_like_speaker: "{voice} sounds like {other}", r_score: "likeness {score}",
+    r_waiting: "waiting", r_allowed: "allowed", r_denied: "denied", r_allow: "Allow", r_deny: "Deny",
+    r_people: "People", r_noPeople: "Nobody has a login.", r_login: "Login", r_name: "Name", r_role: "Role", r_password: "Password (12 characters or more)", r_add: "Add", r_shut: "Shut out", r_shutOut: "shut out",
+    r_tokens: "Tokens", r_noTokens: "There is no token.", r_tokenTitle: "What it is for", r_days: "Days until it expires (empty: never)", r_issue: "Issue", r_once: "Copy it now, it is not shown again:", r_lastUsed: "used on {on}", r_neverUsed: "never used", r_over: "revoked",
+    r_tenants: "Tenants and what they demand of consents", r_noRules: "nothing more than every box does", r_spokenFor: "spoken consent for: {purposes}", r_excludes: "not allowed: {purposes}", r_longest: "{days} days at most", r_byPersonTold: "a person promotes",
+    r_policyOf: "Policy of", r_policyHint: "What the box itself demands counts as well and cannot be weakened here.", r_spokenForField: "The speaker has to say it for", r_excludedField: "Nobody may agree to", r_longestField: "Longest (days)", r_byPerson: "A clone that passed its examination waits for a person", r_save: "Save",
+    "r_role_owner": "owner", "r_role_tenant-admin": "tenant admin", "r_role_voice-steward": "voice steward", "r_role_operator": "operator", "r_role_developer": "developer", "r_role_auditor": "auditor", "r_role_device": "device",
+  },
+  zh: {
+    r_title: "权限", r_console: "控制台", r_sure: "请再按一次确认", r_change: "修改",
+    r_consents: "授权", r_noConsents: "还没有任何授权。", r_new: "请求授权", r_speaker: "说话人", r_voice: "音色（留空：该说话人的全部音色）", r_untilField: "截止日期（可选）",
+    r_purposes: "用途", r_clone: "制作音色", r_speak: "朗读", r_announce: "广播", r_publish: "发布", r_share: "与其他设备共享",
+    r_written: "书面", r_spoken: "口头", r_allVoices: "全部音色", r_valid: "有效", r_until: "至 {on}", r_expired: "已于 {on} 到期", r_revoked: "已于 {on} 撤回", r_revoke: "撤回",
+    r_askButton: "显示声明", r_say: "请说话人在十分钟内朗读：", r_listening: "正在听…", r_heard: "已听到，授权已存档。", r_clip: "选择录音",
+    r_protected: "受保护的声音", r_protectedHint: "本设备上任何人都不得克隆这些声音。声音文件不会保存。", r_noProtected: "没有受保护的声音。", r_whose: "谁的声音", r_protect: "保护", r_unprotect: "不再保护",
+    r_reviews: "待判断的相似", r_noReviews: "没有待决定的事项。", r_like_protected: "{voice} 与受保护的声音相似", r_like_speaker: "{voice} 与 {other} 相似", r_score: "相似度 {score}",
+    r_waiting: "待定", r_allowed: "已允许", r_denied: "已拒绝", r_allow: "允许", r_deny: "拒绝",
+    r_people: "人员", r_noPeople: "没有人有登录名。", r_login: "登录名", r_name: "姓名", r_role: "角色", r_password: "密码（至少 12 个字符）", r_add: "添加", r_shut: "停用", r_shutOut: "已停用",
+    r_tokens: "令牌", r_noTokens: "没有令牌。", r_tokenTitle: "用于", r_days: "有效天数（留空：长期）", r_issue: "签发", r_once: "请立即复制，之后不再显示：", r_lastUsed: "{on} 使用过", r_neverUsed: "从未使用", r_over: "已吊销",
+    r_tenants: "租户及其授权要求", r_noRules: "没有额外要求", r_spokenFor: "须口头授权：{purposes}", r_excludes: "不允许：{purposes}", r_longest: "最长 {days} 天", r_byPersonTold: "由人启用",
+    r_policyOf: "策略：", r_policyHint: "设备自身的要求同样有效，在此无法放宽。", r_spokenForField: "须由说话人口头授权", r_excludedField: "不允许授权", r_longestField: "最长（天）", r_byPerson: "通过检验的克隆须由人启用", r_save: "保存",
+    "r_role_owner": "所有者", "r_role_tenant-admin": "租户管理员", "r_role_voice-steward": "音色管理员", "r_role_operator": "操作员", "r_role_developer": "开发者", "r_role_auditor": "审计员", "r_role_device": "设备",
+  },
+};
