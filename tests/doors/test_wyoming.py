@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
-from open_box import TEXT, open_box
+from open_box import TEXT, TOKEN, open_box
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
@@ -335,6 +335,25 @@ async def test_a_voice_whose_consent_ended_is_not_offered_and_not_heard(shared):
         assert (await refusal(door, asked)).code.startswith("consent_")
 
 
+async def test_a_consent_that_ends_in_the_middle_of_a_speech_ends_it(shared):
+    services = shared.services
+    consent = await services.consents.record("main", NewConsent("Lena", "lena", ("speak",), statement="yes"))
+    await services.registry.create_voice("main", NewVoice("lena"))
+    await services.registry.add_version("main", "lena", NewVersion("sine", {}, {"hz": 300, "sample_rate": 24_000}))
+    await services.registry.promote("main", "lena", 1)
+    async with another_door(shared, token=await issue(shared)) as door, client_of(door) as client:
+        text = " ".join(f"This is a slow sentence with number {n}." for n in range(30))
+        await client.write_event(Synthesize(text, voice=SynthesizeVoice(name="lena")).event())
+        await hear(client, AudioStart)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with shared.client.delete(f"/v1/consents/{consent.id}", headers=headers) as answer:
+            assert answer.status == 200
+        heard = await hear(client)
+        assert Error.from_event(heard[-1]).code.startswith("consent_")
+        assert sound_of(heard).duration_s < 0.02 * len(text) / 2
+        assert await client.read_event() is None
+
+
 async def test_a_tenants_share_of_requests_at_once_counts_here_too(shared):
     quota = Quota(concurrent=1)
     await shared.services.security.tenants.change("bakery", quota=quota)
@@ -386,6 +405,13 @@ async def test_a_silent_connection_is_closed_but_not_while_it_is_spoken_to(box):
         await client.write_event(Synthesize("slow words " * 3, voice=SINE).event())
         assert AudioStop.is_type((await hear(client))[-1].type)
         assert await client.read_event() is None
+
+
+async def test_a_client_that_begins_a_text_and_falls_silent_does_not_keep_its_place(box):
+    async with another_door(box, idle_s=0.3) as door, client_of(door) as client:
+        await client.write_event(SynthesizeStart(voice=SINE).event())
+        assert await client.read_event() is None
+        await until(lambda: not door.services.wyoming.connections)
 
 
 async def until(condition, timeout_s=15.0):

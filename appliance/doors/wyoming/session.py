@@ -108,7 +108,7 @@ class Session:
                 async with asyncio.timeout(self._rooms.settings.wyoming.idle_s):
                     line = await read_line(self._reader)
             except TimeoutError:
-                if self._open:
+                if self._open and self._writing is None:
                     continue  # it listens
                 return None
             if line is None:
