@@ -48,7 +48,7 @@ from appliance.settings import ServiceManager, Settings, read_service_manager
 from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
 from appliance.synthesis import SpeechRooms, Synthesis
-from appliance.vault.room import Vault, serve_vault
+from appliance.vault.room import serve_vault
 from appliance.voices.blobs import BlobStore
 from appliance.voices.challenges import ChallengeStore
 from appliance.voices.consent_watch import ConsentWatch
@@ -60,6 +60,7 @@ from appliance.voices.registry import VoiceRegistry
 from appliance.voices.rendition_cache import RenditionCache
 from appliance.voices.rendition_files import RenditionFiles
 from appliance.voices.renditions import RenditionStore
+from appliance.voices.sealing_up import seal_up
 from appliance.voices.voiceprints import VoiceprintStore
 from appliance.workers import WorkerPool, WorkerSpec
 
@@ -113,7 +114,7 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         lexicon = LexiconStore(db, plugins.frontends)
         name = settings.discovery.name or socket.gethostname()
         marks, desk = _make_marks(DeskRooms(db, audit, pool), security.key, settings, name)
-        cache = await asyncio.to_thread(_open_cache, settings, state, blobs.vault)
+        cache = await _open_cache(settings, state, db, blobs)
         rooms = SpeechRooms(registry, consents, lexicon, pool, marks, security.quotas, cache)
         synthesis = Synthesis(rooms, settings.speech, settings.engine.default)
         gate = VoiceGate(
@@ -250,13 +251,18 @@ def worker_spec(settings: Settings, state: StateDir) -> WorkerSpec:
     )
 
 
-def _open_cache(settings: Settings, state: StateDir, vault: Vault | None) -> RenditionCache:
+async def _open_cache(settings: Settings, state: StateDir, db: Database, blobs: BlobStore) -> RenditionCache:
     """Finished renditions; another release or other backends may speak differently, so theirs are not ours."""
-    if not settings.speech.cache_mb:
+    folder, limit = state.cache / "renditions", settings.speech.cache_mb * 1_000_000
+    try:
+        await seal_up(db, blobs, folder)
+    except VoicedError as error:
+        log.error("what lies here unencrypted stays so until the next start: %s", error)
+    if not limit:
         return RenditionCache()
     recipe = " ".join((__version__, settings.engine.default, *(settings.engine.backends or ("any",))))
-    limit = settings.speech.cache_mb * 1_000_000
-    return RenditionCache(RenditionFiles(state.cache / "renditions", limit, recipe, vault.keys if vault else None))
+    keys = blobs.vault.keys if blobs.vault else None
+    return RenditionCache(await asyncio.to_thread(RenditionFiles, folder, limit, recipe, keys))
 
 
 def _authority_of(settings: Settings, state: StateDir, name: str) -> str:

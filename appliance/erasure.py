@@ -18,10 +18,12 @@ from pathlib import Path
 
 from appliance.contracts import JsonDict
 from appliance.database import Database, utc_now
+from appliance.engine.artifact_store import FOLDER, MANIFEST
 from appliance.errors import NotFound
 from appliance.events import Event
 from appliance.security.audit import AuditLog
 from appliance.security.signing import DeviceKey
+from appliance.state_dir import StateDir
 from appliance.synthesis import Synthesis
 from appliance.vault.keys import RECORDING, SPEAKER, VOICE, Owner
 from appliance.voices.blobs import BlobStore
@@ -124,6 +126,7 @@ class Erasure:
         digests = await self._rooms.db.write(lambda db: _unneeded(db, tenant, voices), durable=True)
         for digest in digests:
             await asyncio.to_thread(self._rooms.blobs.remove, digest)
+        await asyncio.to_thread(_remove_graphs, StateDir(self._rooms.jobs.parent).cache, frozenset(digests))
         return len(digests)
 
     def _keys_of(self, owners: Sequence[Owner]) -> tuple[str, ...]:
@@ -145,6 +148,17 @@ class Erasure:
         for job in jobs:
             shutil.rmtree(self._rooms.jobs / job, ignore_errors=True)
         return len(jobs)
+
+
+def _remove_graphs(cache: Path, digests: frozenset[str]) -> None:
+    """What was exported from these weights goes with them."""
+    for manifest in (cache / FOLDER).glob(f"*/{MANIFEST}"):
+        try:
+            weights = json.loads(manifest.read_bytes())["source"]["weights"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if weights in digests:
+            shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 def _inventory(db: sqlite3.Connection, tenant: str, speaker: str) -> _Inventory:

@@ -400,8 +400,8 @@ _SCHEDULES = (
 )
 
 
-def _immutable(table: str) -> tuple[str, str]:
-    """Triggers that refuse to rewrite history, whoever asks."""
+def immutable(table: str) -> tuple[str, str]:
+    """Triggers that refuse to rewrite history, whoever asks: `TABLE_no_update`, `TABLE_no_delete`."""
     return (
         f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{table} rows are immutable'); END",
@@ -466,11 +466,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             _VERSIONS,
             _ALIASES,
             _ALIAS_MOVES,
-            *_immutable("voice_versions"),
-            *_immutable("alias_moves"),
+            *immutable("voice_versions"),
+            *immutable("alias_moves"),
         ),
     ),
-    Migration(3, "recordings", _run(_RECORDINGS, _CONSENTS, _DATASETS, _RENDITIONS, *_immutable("datasets"))),
+    Migration(3, "recordings", _run(_RECORDINGS, _CONSENTS, _DATASETS, _RENDITIONS, *immutable("datasets"))),
     Migration(4, "work", _run(_JOBS, _ANNOUNCEMENTS, _FINISHED_JOBS_STAY)),
     Migration(5, "indexes", _run(*_INDEXES)),
     Migration(6, "models", _run(_MODELS, "CREATE INDEX models_by_time ON models (tenant, created_at, id)")),
@@ -490,7 +490,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             _CHANNELS,
             _PEERS,
             _DUBBINGS,
-            *_immutable("script_revisions"),
+            *immutable("script_revisions"),
             "CREATE INDEX publications_by_state ON publications (state)",
             "CREATE INDEX dubbings_by_time ON dubbings (tenant, created_at, id)",
         ),
