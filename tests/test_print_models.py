@@ -186,7 +186,7 @@ async def box(tmp_path, verifier):
 async def test_the_network_that_was_imported_decides_and_what_was_there_is_heard_again(box):
     await box.keeper.look()
     before = await box.record("low", "anna")
-    protected = await box.gate.protect("main", "The mayor", box.recordings.path(before))
+    protected = await box.gate.protect("main", "The mayor", await box.recordings.path(before))
     await box.import_network("bakery")
     await box.keeper.look()
     assert box.gate.models == (shipped_model(),)  # another tenant's weights decide for nobody
@@ -197,7 +197,7 @@ async def test_the_network_that_was_imported_decides_and_what_was_there_is_heard
     heard = await box.prints.of_recordings("main", [before.id])
     assert set(heard[before.id]) == {ours, MODEL}
     assert set((await box.prints.all_protected())[protected.id]) == {MODEL}  # its sound was never kept
-    later = await box.gate.protect("main", "The judge", box.recordings.path(before))
+    later = await box.gate.protect("main", "The judge", await box.recordings.path(before))
     assert set((await box.prints.all_protected())[later.id]) == {ours, MODEL}
     match = await box.gate._nearest(heard[before.id], await box.prints.of_speakers("main"), "speaker")
     assert (match.other, match.model) == ("anna", ours)

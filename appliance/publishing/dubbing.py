@@ -257,7 +257,7 @@ class Dubber:
 
     def _tags(self, cues: Sequence[DubbedCue]) -> Tags:
         """What the track says of itself in its metadata: what its first cue does."""
-        return read_tags(self._blobs.path(cues[0].sha256).read_bytes())
+        return read_tags(self._blobs.read(cues[0].sha256))
 
     def _pieces(self, cues: Sequence[DubbedCue]) -> Iterator[Samples]:
         """Silence and cues in turns. The audible label is heard once: before the first cue, or where that begins too

@@ -96,11 +96,11 @@ async def test_music_comes_back_after_a_stop_an_emergency_and_a_killed_player(tm
                 await until(lambda: announcer.state()["playing"] is None)
                 await announcer.stop("main")
             await until(lambda: is_at(sound_card.played()[-RATE // 10 :], LEVEL).sum() > RATE // 20, 15)
-        await until(lambda: announcer.music.as_json()[0]["position_s"] is not None)  # the new player has told it
-        assert announcer.music.as_json()[0]["position_s"] > 1.0  # it went on, it did not begin anew
+        await until(lambda: announcer.music.as_json("main")[0]["position_s"] is not None)  # the new player has told it
+        assert announcer.music.as_json("main")[0]["position_s"] > 1.0  # it went on, it did not begin anew
         assert await announcer.stop_music() == 1
         await until(lambda: not sound_card.played()[-RATE // 10 :].any())
-        assert announcer.music.as_json() == []
+        assert announcer.music.as_json("main") == []
 
 
 async def test_music_goes_on_after_a_restart_until_it_is_stopped(tmp_path, morning, sound_card):
@@ -112,7 +112,7 @@ async def test_music_goes_on_after_a_restart_until_it_is_stopped(tmp_path, morni
         await announcer.stop_music("main")
     async with shop(tmp_path) as announcer:
         await asyncio.sleep(0.3)
-        assert announcer.music.as_json() == []
+        assert announcer.music.as_json("main") == []
 
 
 async def test_a_playlist_that_is_not_there_or_empty_is_refused(tmp_path, morning, sound_card):
@@ -131,7 +131,7 @@ async def test_a_playlist_of_broken_files_says_so_and_speech_goes_on(tmp_path, m
     (morning / "1.wav").write_bytes(b"RIFF")
     async with shop(tmp_path) as announcer:
         await announcer.play_music("main", "main", "morning")
-        await until(lambda: announcer.music.as_json()[0]["state"] == "empty")
+        await until(lambda: announcer.music.as_json("main")[0]["state"] == "empty")
         (row,) = await until_over(announcer, await say(announcer, "1 0.1"))
     assert (str(row.state), sound_card.levels()) == ("done", [1])
 
