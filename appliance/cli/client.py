@@ -7,7 +7,7 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,15 +134,18 @@ class Client:
 
     def watch_job(self, job_id: str) -> Iterator[JsonDict]:
         """The job's row after every change until it has ended; the last one yielded is the end."""
-        path = f"/v1/jobs/{quote(job_id)}"
+        yield from self.watch(f"/v1/jobs/{quote(job_id)}", JOB_ENDED)
+
+    def watch(self, path: str, ended: Container[str]) -> Iterator[JsonDict]:
+        """The row at `path` after every change (`PATH/events`), the last time when its state is one of `ended`."""
         while True:
-            for job in self.events(f"{path}/events"):
-                yield job
-                if job["state"] in JOB_ENDED:
+            for row in self.events(f"{path}/events"):
+                yield row
+                if row["state"] in ended:
                     return
-            job = self._get_patiently(path)  # the stream was cut: the daemon may be restarting, and the job goes on
-            yield job
-            if job["state"] in JOB_ENDED:
+            row = self._get_patiently(path)  # the stream was cut: the daemon may be restarting, and the work goes on
+            yield row
+            if row["state"] in ended:
                 return
             time.sleep(RECONNECT_S)
 

@@ -7,7 +7,6 @@ import json
 import shlex
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
 
 FORMATS = ("csv", "json", "srt", "vtt")
-POLL_S = 0.3
 ENDED = ("published", "failed")
 
 
@@ -227,11 +225,13 @@ def _follow(terminal: Terminal, publication: JsonDict, no_wait: bool) -> int:
     """Until the publication has ended; exit status 1 when it failed."""
     path = f"{_path(publication['script'])}/publications/{publication['number']}"
     with terminal.progress() as show:
-        while not no_wait and publication["state"] not in ENDED:
-            done = publication["rendered"] / max(1, publication["to_render"])
-            show(terminal.sentence(f"cli.publication_{publication['state']}"), done)
-            time.sleep(POLL_S)
-            publication = terminal.client.get(path)
+        for row in () if no_wait else terminal.client.watch(path, ENDED):
+            publication = row
+            if row["state"] not in ENDED:
+                done = row["rendered"] / max(1, row["to_render"])
+                show(terminal.sentence(f"cli.publication_{row['state']}"), done)
+    if not no_wait:
+        publication = terminal.client.get(path)
     if terminal.as_json:
         terminal.document(publication)
     elif publication["state"] == "failed":

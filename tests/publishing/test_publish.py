@@ -45,6 +45,22 @@ async def test_only_what_changed_is_rendered(box):
             assert len(samples) / rate > 0.1 and row["state"] == "published"
 
 
+async def test_its_progress_is_told_as_it_happens_until_the_end(box):
+    await box.save("told", {f"l{number}": f"Told line {number}, slow." for number in range(4)})
+    begun = await box("POST", "/v1/scripts/told/publish", 202, json={})
+    path = f"/v1/scripts/told/publications/{begun['number']}/events"
+    async with box.box.client.get(path) as answer:
+        assert answer.status == 200 and answer.content_type == "text/event-stream"
+        body = (await answer.read()).decode()
+    rows = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: ")]
+    counts = [row["rendered"] for row in rows]
+    assert counts == sorted(counts) and counts[-1] == 4 and len(set(counts)) > 2
+    assert rows[-1]["state"] == "published" and {row["state"] for row in rows} >= {"rendering", "published"}
+    assert all("lines" not in row for row in rows)
+    missing = await box("GET", "/v1/scripts/told/publications/99/events", 404)
+    assert missing["code"] == "publication_not_found"
+
+
 async def test_saving_the_same_makes_no_revision_and_a_stale_editor_is_told(box):
     await box.save("same", {"a": "One."})
     assert (await box.save("same", {"a": "One."}))["number"] == 1

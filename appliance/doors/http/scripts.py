@@ -12,6 +12,7 @@ from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_bytes, read_query, read_record
+from appliance.doors.http.live import stream_events
 from appliance.doors.http.marks import answer_filed, require_right
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
@@ -174,6 +175,17 @@ async def get_publication(request: web.Request) -> web.Response:
     return answer_json(show(await _publication(request), language_of(request)))
 
 
+async def watch_publication(request: web.Request) -> web.StreamResponse:
+    """`GET …/publications/{publication}/events`: its state after every change, without its lines."""
+    publication, language = await _publication(request), language_of(request)
+    rows = _office(request).publisher.events(publication.tenant, publication.script, publication.number)
+
+    def tell(row: Publication) -> tuple[str, JsonDict]:
+        return "publication", {key: value for key, value in show(row, language).items() if key != "lines"}
+
+    return await stream_events(request, rows, tell)
+
+
 async def get_archive(request: web.Request) -> web.StreamResponse:
     """`GET …/publications/{publication}/archive?format=ulaw`: all lines as a ZIP file."""
     asked = read_query(request, ArchiveQuery)
@@ -317,6 +329,14 @@ ROUTES = (
         PageQuery,
     ),
     Route("GET", _PUBLICATION, get_publication, "One publication", _PUBLISHING, (Answer(200, "it", PublicationTold),)),
+    Route(
+        "GET",
+        f"{_PUBLICATION}/events",
+        watch_publication,
+        "Watch a publication",
+        _PUBLISHING,
+        (Answer(200, "server-sent events `publication`", content_type="text/event-stream"),),
+    ),
     Route(
         "GET",
         f"{_PUBLICATION}/archive",
