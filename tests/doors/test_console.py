@@ -366,3 +366,45 @@ async def test_the_page_of_rights_fits_and_speaks_chinese_and_tells_an_auditor_w
         await page.fill("#token", "correct horse battery")
         await page.press("#token", "Enter")
         await page.wait_for_selector("#people li.empty:has-text('role')")
+
+
+async def test_a_script_is_written_published_compared_and_rolled_back(visit, box):
+    visited = await visit("/console/scripts.html")
+    page = visited.page
+    try:
+        await page.fill("#new-name", "closing-page")
+        await page.click("#new-form button")
+        await page.fill("#lines [data-field=name]", "ten")
+        await page.fill("#lines [data-field=text]", "We close in ten minutes.")
+        await page.click("#add")
+        await page.locator("#lines [data-field=name]").nth(1).fill("five")
+        await page.locator("#lines [data-field=text]").nth(1).fill("We close in {time} minutes.")
+        await page.fill("#variables", "time=five,four")
+        await page.select_option("#voice", "sine-440")
+        await page.click("#save")
+        await page.wait_for_function("() => document.getElementById('plan').textContent.includes('3 to be rendered')")
+        await page.click("#publish")
+        await page.locator("#publications .tag", has_text="heard now").wait_for()
+        await page.wait_for_function("() => document.getElementById('plan').textContent.includes(' 0 to be rendered')")
+        await page.locator("#lines [data-field=text]").first.fill("We close in ten minutes, thank you.")
+        await page.fill("#comment", "thanks")
+        await page.click("#save")
+        await page.get_by_text("Changes of 2").click()
+        await page.locator("#difference ins", has_text="thank you").wait_for()
+        await page.click("#publish")
+        await page.locator("#publications li", has_text="2 · ").locator(".tag", has_text="heard now").wait_for()
+        await page.get_by_text("Publish this one again").click()
+        await page.locator("#publications li", has_text="3 · ").locator(".tag", has_text="heard now").wait_for()
+        line = await box.services.office.publisher.line("main", "closing-page", "ten", {})
+        assert line.text == "We close in ten minutes."
+        await page.locator("#lines [data-field=text]").first.fill("This one says {nothing}.")
+        await page.click("#save")
+        await page.wait_for_function("() => document.getElementById('state').textContent.includes('nothing')")
+        assert await page.evaluate(UNNAMED) == []
+        await page.set_viewport_size({"width": 360, "height": 800})
+        assert await page.evaluate(OVERFLOW) <= 0
+        await page.click("#language")
+        await page.wait_for_function("() => document.getElementById('publish').textContent === '发布'")
+        assert visited.troubles == []
+    finally:
+        await box.services.office.scripts.delete("main", "closing-page")
