@@ -399,7 +399,7 @@ async def test_a_script_is_written_published_compared_and_rolled_back(visit, box
         assert line.text == "We close in ten minutes."
         await page.locator("#lines [data-field=text]").first.fill("This one says {nothing}.")
         await page.click("#save")
-        await page.wait_for_function("() => document.getElementById('state').textContent.includes('nothing')")
+        await page.locator("#toasts", has_text="nothing").wait_for()
         assert await page.evaluate(UNNAMED) == []
         await page.set_viewport_size({"width": 360, "height": 800})
         assert await page.evaluate(OVERFLOW) <= 0

@@ -1,43 +1,23 @@
 // Scripts: their lines, what publishing would do and how far it is, what was published, what changed.
 import { call, events, get, post } from "./api.js";
+import { $, element, fill, guarded, onSubmit, tag, what } from "./builders.js";
 import { currentLanguage, setLanguage, showWords, word } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const OPEN = ["rendering", "delivering"];
 let script = ""; // the one that is shown
 let present = null; // its newest revision; number 0: it is not saved yet
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
 const path = () => `/v1/scripts/${encodeURIComponent(script)}`;
-const what = (title, detail) => element("div", { class: "what" }, element("b", {}, title), element("small", {}, detail));
-const tag = (text, kind = "grey") => element("span", { class: `tag ${kind}` }, text);
 const button = (title, work) => element("button", { type: "button", class: "small", onclick: guarded(work) }, title);
 const when = (time) => new Date(time).toLocaleString(currentLanguage());
-
-const guarded = (work) => async (...given) => {
-  try {
-    await work(...given);
-  } catch (error) {
-    $("state").textContent = `${error.message} ${error.remedy ?? ""}`;
-  }
-};
 
 // ---------------------------------------------------------------- scripts
 
 async function showScripts() {
   const rows = (await get("/v1/scripts?limit=200")).items;
   const row = (one) => element("li", {}, what(one.title || one.id, word("s_revision", { number: one.revision })),
-    tag(one.published ? word("s_published") : word("s_unpublished")), button(word("s_open"), () => open(one.id)));
-  $("scripts").replaceChildren(...(rows.length ? rows.map(row) : [element("li", { class: "empty" }, word("s_none"))]));
+    tag(one.published ? word("s_published") : word("s_unpublished"), "grey"), button(word("s_open"), () => open(one.id)));
+  fill($("scripts"), rows.map(row), word("s_none"));
 }
 
 async function open(id) {
@@ -168,7 +148,7 @@ async function showDifference(number) {
     ...found.changed.flatMap(({ line, fields }) => Object.entries(fields).map(([field, one]) => change(`${line} · ${field}`, one))),
     ...Object.entries(found.settings).map(([field, one]) => change(field, one)),
   ];
-  $("difference").replaceChildren(...(rows.length ? rows : [element("li", { class: "empty" }, word("s_noChange"))]));
+  fill($("difference"), rows, word("s_noChange"));
 }
 
 // ---------------------------------------------------------------- start
@@ -182,15 +162,11 @@ async function showAll() {
   if (asked) await open(asked);
 }
 
-$("new-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  guarded(open)($("new-name").value);
-  $("new-form").reset();
+onSubmit($("new-form"), async (form) => {
+  await open($("new-name").value);
+  form.reset();
 });
-$("lines-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  guarded(save)();
-});
+onSubmit($("lines-form"), save);
 $("add").addEventListener("click", () => $("lines").append(lineRow()));
 $("publish").addEventListener("click", guarded(async () => follow(await post(`${path()}/publish`, { revision: present.number }))));
 $("language").addEventListener("click", () => {
