@@ -8,6 +8,7 @@ than another seed does. Four bits are an order of magnitude beyond and are not o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,18 @@ def set_exam(reference: Decoder, config: TextToSemanticConfig) -> Exam:
 def judge(candidate: Decoder, exam: Exam) -> Distance:
     """How far `candidate` is from the reference. Raises what it raises."""
     return distance(follow(candidate, exam.prompt, exam.tokens), exam.logits)
+
+
+def step_ms(decoder: Decoder, exam: Exam) -> float:
+    """The shortest step along the exam: other programs make steps longer, none shorter."""
+    _, place = decoder.begin(exam.prompt, len(exam.tokens))
+    shortest = float("inf")
+    for index, token in enumerate(exam.tokens[:-1]):
+        started = time.perf_counter()
+        decoder.step([Row(place, token, len(exam.prompt.tokens) + index)])
+        shortest = min(shortest, 1000 * (time.perf_counter() - started))
+    decoder.end(place)
+    return shortest
 
 
 def follow(decoder: Decoder, prompt: TextPrompt, tokens: Sequence[int]) -> Tensor:

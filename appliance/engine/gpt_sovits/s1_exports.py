@@ -9,7 +9,6 @@ they pass the exam of `s1_exam`, floats otherwise, the network itself where neit
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from appliance.engine.gpt_sovits.decoder_graphs import prefill_graph, step_graph
 from appliance.engine.gpt_sovits.decoding import Decoder, TorchDecoder
 from appliance.engine.gpt_sovits.device_decoder import DeviceDecoder
 from appliance.engine.gpt_sovits.pairing import ENGINE
-from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam
+from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam, step_ms
 from appliance.engine.gpt_sovits.session_decoder import KINDS, TEXT_STEP, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemantic, TextToSemanticConfig
 from appliance.engine.gpt_sovits.turns import Turns
@@ -136,10 +135,8 @@ class S1Decoders:
             network = self.network()
             decoder = DeviceDecoder(backend, self.host.backends[backend].take_module(copy.deepcopy(network)))
             exam = set_exam(TorchDecoder(network), self.config)
-            judge(decoder, exam)  # the first run sets the runtime up
-            started = time.perf_counter()
             found = judge(decoder, exam)
-            facts["milliseconds"] = 1000 * (time.perf_counter() - started) / len(exam.tokens)
+            facts["milliseconds"] = step_ms(decoder, exam)
             facts["distance"], facts["reason"] = found.divergence, str(found)
             if not found.passed:
                 decoder.close()
@@ -232,10 +229,8 @@ def _described_step(network: TextToSemantic, exam: Exam, source: Source) -> Netw
 
     def examine(session: Session) -> tuple[float, float, str]:
         decoder = SessionDecoder("exam", config, _ReferencePrefill(network), session)
-        judge(decoder, exam)  # the first run sets the runtime up
-        started = time.perf_counter()
         found = judge(decoder, exam)
-        return found.divergence, 1000 * (time.perf_counter() - started) / len(exam.tokens), str(found)
+        return found.divergence, step_ms(decoder, exam), str(found)
 
     table = ("b", config.heads, "c", config.width // config.heads)
     names = [f"{kind}_{layer}" for layer in range(config.layers) for kind in KINDS]

@@ -148,3 +148,14 @@ def test_a_damaged_file_is_named_and_the_next_decoder_speaks(models, tmp_path, m
     loop = Networks(Preparation(host)).decoder(voice)
     assert loop.open().name == "onnxruntime int8"
     assert "step_int8.safetensors" in loop.failures["native int8"]
+
+
+def test_the_time_in_the_exam_is_that_of_steps_without_the_prompt(exported):
+    spent = {
+        (exam.backend, row.precision): exam.milliseconds
+        for row in exported["s1.step"].manifest.artifacts
+        for exam in row.exams
+    }
+    pairs = {("native", "int8"), ("native", "half"), ("onnxruntime", "int8"), ("onnxruntime", "float")}
+    assert set(spent) == pairs
+    assert all(0 < milliseconds < 1000 for milliseconds in spent.values())
