@@ -132,6 +132,7 @@ class MarksSettings(Slice):
     profile: Literal["cn", "eu", "off-by-agreement"] = "eu"  # when the rhythm is heard: always; own voices; never
     agreement: str = ""  # "off-by-agreement" needs it: where the agreement with the recipients is written down
     producer: str = ""  # name or code in the metadata; empty: this box's name
+    label_once_per_session: bool = False  # on a WebSocket, per voice; else before every utterance
     provenance: bool = False  # signed provenance (C2PA) in published files, where nobody says otherwise
 
     @model_validator(mode="after")

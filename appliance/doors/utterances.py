@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from time import perf_counter
 
@@ -61,6 +61,8 @@ class Mouth:
     synthesis: Synthesis
     metrics: Metrics
     door: str  # for the figures
+    labels_once: bool = False  # the audible label of a voice once per connection, not per utterance
+    heard: set[str] = field(default_factory=set)  # voices that were heard here, label included
 
 
 class _Mark(Enum):
@@ -141,7 +143,8 @@ class Utterance:
         await listener.done(self._index, round(self._spoken_s, 3))
 
     async def _speak(self, text: str, complete_at: float, mouth: Mouth, listener: Listener) -> None:
-        speech = await mouth.synthesis.open(replace(self._order, text=text, continues=self._index > 0))
+        is_known = mouth.labels_once and self._order.voice in mouth.heard
+        speech = await mouth.synthesis.open(replace(self._order, text=text, continues=self._index > 0 or is_known))
         piece, is_first = Piece(self._index, text, speech), True
         async with aclosing(speech.chunks) as chunks:
             async for audio in chunks:
@@ -154,6 +157,7 @@ class Utterance:
         if is_first:
             raise Unavailable("speech_without_sound")
         await listener.end(piece)
+        mouth.heard.add(self._order.voice)
         self._index += 1
         self._queued -= len(text)
 

@@ -216,3 +216,27 @@ async def test_who_hears_the_rhythm_is_decided_by_the_profile(tmp_path, profile,
 
 async def test_equal_requests_are_bit_identical_marks_included(box):
     assert await heard(box, seed=5, stream="false") == await heard(box, seed=5, stream="false")
+
+
+async def utterance_lengths(site, *voices: str) -> list[float]:
+    """Seconds of sound of one utterance after the other on one connection, each with the same words."""
+    lengths = []
+    async with site.client.ws_connect("/v1/stream") as line:
+        for voice in voices:
+            for frame in ({"type": "start", "speaker": voice}, {"type": "text", "text": TEXT}, {"type": "end"}):
+                await line.send_json(frame)
+            async for message in line:
+                if message.type.name == "TEXT" and (told := json.loads(message.data))["type"] in {"done", "error"}:
+                    lengths.append(told["duration_s"])
+                    break
+    return lengths
+
+
+@pytest.mark.parametrize("is_once", [False, True])
+async def test_a_conversation_hears_the_rhythm_before_every_utterance_or_once_per_voice(tmp_path, is_once):
+    marks = {"profile": "cn", "label_once_per_session": is_once}
+    async with open_box(tmp_path / "site", marks=marks) as site:
+        first, second, other = await utterance_lengths(site, "sine-440", "sine-440", "sine-220")
+        assert other == pytest.approx(first, abs=0.05)
+        assert first - second == pytest.approx(1.1 if is_once else 0.0, abs=0.2)
+        assert (await utterance_lengths(site, "sine-440"))[0] == pytest.approx(first, abs=0.05)  # another connection

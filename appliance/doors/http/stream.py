@@ -183,7 +183,9 @@ class Session:
             self._writing = None
 
     async def _speak(self) -> None:
-        mouth = Mouth(services_of(self._request).synthesis, self._request.app[METRICS], "stream")
+        services = services_of(self._request)
+        is_once = services.settings.marks.label_once_per_session
+        mouth = Mouth(services.synthesis, self._request.app[METRICS], "stream", is_once)
         while True:
             utterance = await self._waiting.get()
             try:
