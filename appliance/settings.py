@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -180,7 +179,7 @@ class WyomingSettings(Slice):
     host: str = "127.0.0.1"  # another one needs `token`
     port: int = Field(10200, ge=0, le=65535)  # 0 takes a free port; `voiced doctor` tells it
     token: str = Field("", pattern=r"^(tok_[0-9a-f]{16})?$")  # public id; empty: this machine only, while it is trusted
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()  # that may connect; empty: private addresses
+    networks: tuple[IPvAnyNetwork, ...] = ()  # that may connect; empty: private addresses
     default_voice: str = ""  # where a client names none; empty: as `speech.default_voice` says
     max_connections: int = Field(32, ge=1)
     idle_s: float = Field(300.0, gt=0)  # a connection on which nothing is asked or spoken is closed after this

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from appliance.contracts import JsonDict
-from appliance.doors.sockets import is_taken, listen
+from appliance.doors.sockets import close_all, is_taken, listen
 from appliance.doors.wyoming.events import MAX_LINE_BYTES
 from appliance.doors.wyoming.rights import Rights
 from appliance.doors.wyoming.session import Line, Session, SessionRooms
@@ -87,13 +87,16 @@ class WyomingDoor:
     async def _listen(self, host: str, port: int) -> list[asyncio.Server]:
         """Raises Unavailable("wyoming_address_in_use" | "wyoming_address_unusable")."""
         servers: list[asyncio.Server] = []
+        sockets: list[socket.socket] = []
         try:
-            for one in await asyncio.to_thread(listen, host, port):
+            sockets += await asyncio.to_thread(listen, host, port)
+            for one in sockets:
                 opening = asyncio.start_server(self._meet, sock=one, limit=MAX_LINE_BYTES, backlog=BACKLOG)
                 servers.append(await opening)
         except OSError as error:
             for server in servers:
                 server.close()
+            close_all(sockets)
             code = "wyoming_address_in_use" if is_taken(error) else "wyoming_address_unusable"
             raise Unavailable(code, host=host, port=port, problem=error.strerror or str(error)) from error
         return servers
