@@ -28,6 +28,7 @@ PATIENCE_S = 5.0  # a newcomer waits so long for the ease of those who listen al
 LOOK_S = 0.02  # who waits looks again after this time, e.g. whether it was cancelled
 PAUSE_S = 0.02  # between two units of one listener; nobody else is begun with meanwhile
 NEWEST = 0.3  # weight of the newest measurement
+CAUTION = 1.25  # units may take so much longer than they took lately before somebody falls silent for it
 
 READ, PREFILL, STEP, SOUND = "read", "prefill", "step", "sound"
 LANES = {READ: READ, PREFILL: STEP, STEP: STEP, SOUND: SOUND}  # where each has a processor of its own
@@ -77,7 +78,7 @@ def choose(now: float, listeners: Sequence[Listener], seconds: Callable[[Work], 
     ready = [(ends - need, one) for one, ends, need in hearing if one in there]
     new = min((one for one in there if one.ends is None), key=lambda one: one.arrived, default=None)
     if new is not None:
-        unit = seconds(new.wanted) if new.wanted else 0.0
+        unit = CAUTION * seconds(new.wanted) if new.wanted else 0.0
         if not ready or now - new.arrived >= PATIENCE_S or unit <= _spare(now, hearing):
             return new
     return min(ready, key=lambda row: row[0], default=(0.0, None))[1]
@@ -89,7 +90,7 @@ def _spare(now: float, hearing: Sequence[tuple[Listener, float, float]]) -> floa
     for one, ends, need in sorted(hearing, key=lambda row: row[1]):
         if one.wanted is None and one.rests is None and ends - need < now:
             continue  # away and late: who does not fetch its sound is not waited for
-        needed += need
+        needed += CAUTION * need
         spare = min(spare, ends - now - needed)
     return spare
 
