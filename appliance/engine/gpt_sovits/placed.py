@@ -30,7 +30,7 @@ from appliance.engine.gpt_sovits.sovits import Synthesizer, SynthesizerConfig
 log = logging.getLogger(__name__)
 
 CONTEXT = 8  # frames on each side that a frame hears, to 1e-3 of full scale
-WINDOWS = (20, 36, 48, 64, 112, 208)  # frames that are voiced at once
+WINDOWS = (20, 24, 36, 48, 64, 112, 208)  # frames that are voiced at once
 KNOWN = (24, 48, 80, 128, 224, 416)  # frames that the prior sees; beyond, multiples of the last one's half
 PHONES = 32  # phones are padded to multiples
 TEXTS_KEPT = 8

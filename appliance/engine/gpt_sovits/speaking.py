@@ -18,6 +18,7 @@ from appliance.engine.gpt_sovits.decode_loop import Answer, DecodeLoop, Question
 from appliance.engine.gpt_sovits.generation import FEWEST_TOKENS, MOST_TOKENS, most_tokens
 from appliance.engine.gpt_sovits.reading import Reading
 from appliance.engine.gpt_sovits.sampling import seeded_noise
+from appliance.engine.gpt_sovits.sovits import SynthesizerConfig
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE
 from appliance.engine.gpt_sovits.streaming import Piece, Sound, StreamState, decode_next
 from appliance.engine.gpt_sovits.t2s import TextPrompt
@@ -30,10 +31,18 @@ from appliance.text.cutting import prepare_pieces
 
 # Tokens (of 40 ms) after which a part is voiced. The first sound comes early, and each part is done before the last one
 # has been heard; with their context they have the lengths that backends are ready for (`placed.WINDOWS`).
+# They are the same at any load, because they change the samples that a seed gives.
 PARTS = (10, 10, 16, 24, 48, 96)
+WIDE_PARTS = (12, 10, 14, 24, 48, 96)  # of a vocoder that takes more than twice as long (v2ProPlus)
+WIDE = 600  # channels that such a one begins with, and more
 AROUND = 24  # frames: the context of a part, and what it costs whatever its length
 NOISE_BLOCK = 64  # frames
 LONGEST_PIECE = 120  # Latin letters, or half as many ideographs: about fifteen seconds
+
+
+def parts_for(config: SynthesizerConfig) -> tuple[int, ...]:
+    """Tokens of the parts in which such a network's sound is made; the last one for ever."""
+    return WIDE_PARTS if config.upsample_initial_channel >= WIDE else PARTS
 
 
 def cut_pieces(text: str, language: str, method: str = "") -> list[str]:
@@ -155,7 +164,8 @@ class Speaker:
 
     def _parts(self, answer: Answer) -> Iterator[Part]:
         """Every part that is worth voicing. Raises what `Answer.wait` raises."""
-        sizes = itertools.chain(PARTS, itertools.repeat(PARTS[-1]))
+        parts = parts_for(self.s2.config)
+        sizes = itertools.chain(parts, itertools.repeat(parts[-1]))
         due = size = next(sizes)
         done = 0
         if not self.voice.settings.is_streaming:

@@ -141,13 +141,15 @@ def test_windows_cover_every_frame_once_with_context() -> None:
         assert done == frames and padded_frames(frames) >= frames
 
 
-def test_parts_of_the_schedule_have_lengths_that_are_ready(site) -> None:
-    """After the second part nothing is voiced in a length that a backend has not met."""
-    from appliance.engine.gpt_sovits.speaking import PARTS
+@pytest.mark.parametrize("channels", [512, 768])
+def test_parts_of_the_schedule_have_lengths_that_are_ready(site, channels: int) -> None:
+    """Nothing is voiced in a length that a backend has not met."""
+    from appliance.engine.gpt_sovits.speaking import parts_for
 
-    _, sound = sounds(site)
+    network, sound = sounds(site)
     known = played = 0
-    for part in (*PARTS, PARTS[-1]):
+    parts = parts_for(replace(network.config, upsample_initial_channel=channels))
+    for part in (*parts, parts[-1]):
         known += 2 * part
         start = sound.first_frame(max(0, played - placed.CONTEXT), known)
         assert known - start in placed.WINDOWS
