@@ -515,4 +515,12 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(19, "tenants' policies", _run("ALTER TABLE tenants ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'")),
     Migration(20, "indexes for housekeeping", _run(*_SOUND_INDEXES)),
     Migration(21, "voiceprint models", _run(_PROTECTED_PRINTS, _PRINT_MODELS)),
+    Migration(
+        22,
+        "music levels",
+        _run(
+            "CREATE TABLE music_levels (path TEXT PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL,"
+            " lufs REAL NOT NULL, peak_db REAL NOT NULL) STRICT"
+        ),
+    ),
 )

@@ -237,6 +237,7 @@ class LoudspeakerSettings(Slice):
     preempts: tuple[Literal["normal", "urgent", "emergency"], ...] = ("urgent", "emergency")  # interrupt what is lesser
     duck_db: float = Field(-18.0, ge=-80, le=0)  # music under speech
     music_dir: Path | None = None  # None: <state_dir>/music
+    music_lufs: float | None = Field(-20.0, ge=-40, le=-8)  # of every music file; None: as it comes
     media_role: str = "announce"  # hint for PulseAudio and PipeWire
 
     @property

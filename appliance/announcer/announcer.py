@@ -21,6 +21,7 @@ from appliance.announcer.ledger import Ledger
 from appliance.announcer.limits import require_sane, require_volume
 from appliance.announcer.loudspeaker import Loudspeaker, Outlet
 from appliance.announcer.music import MusicDesk, MusicShelf, ZoneMusic
+from appliance.announcer.music_levels import MusicLevels
 from appliance.announcer.peer_outlet import PeerOutlet, PeerPatience
 from appliance.announcer.player_link import Supervision
 from appliance.announcer.queue import AnnouncementQueue, Turn
@@ -108,7 +109,8 @@ class Announcer:
         self.guests = GuestDesk(self, blobs, surroundings.witness)
         shelf = MusicShelf(settings.music_dir or surroundings.music_dir)
         here = {name: zone for name, zone in self.zones.items() if isinstance(zone, Zone)}
-        self.music = MusicDesk(db, shelf, {name: self._music_of(zone, shelf) for name, zone in here.items()})
+        levels = MusicLevels(db, settings.music_lufs)
+        self.music = MusicDesk(db, shelf, {name: self._music_of(zone, shelf, levels) for name, zone in here.items()})
         self._conductor: asyncio.Task[None] | None = None
         self._deadlines: dict[str, tuple[float, str]] = {}  # id -> (loop time, tenant); wall clocks jump, waiting not
 
@@ -337,8 +339,8 @@ class Announcer:
         deadline, _ = self._deadlines.get(row.id, (None, ""))
         return _remaining_s(row) if deadline is None else deadline - asyncio.get_running_loop().time()
 
-    def _music_of(self, zone: Zone, shelf: MusicShelf) -> ZoneMusic:
-        return ZoneMusic(zone.outlet, shelf, lambda: not zone.is_quiet(self._local_time()))
+    def _music_of(self, zone: Zone, shelf: MusicShelf, levels: MusicLevels) -> ZoneMusic:
+        return ZoneMusic(zone.outlet, shelf, levels, lambda: not zone.is_quiet(self._local_time()))
 
     async def play_music(
         self, tenant: str, zone: str, playlist: str, volume: float = 1.0, *, is_shuffled: bool = False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.announcer.loudspeaker import Outlet
+from appliance.announcer.music_levels import MusicLevels
 from appliance.announcer.player_link import Music, Played
 from appliance.contracts import JsonDict
 from appliance.database import Database, insert_row, utc_now
@@ -68,8 +69,9 @@ class MusicShelf:
 class ZoneMusic:
     """Plays the programme of one zone, file after file."""
 
-    def __init__(self, outlet: Outlet, shelf: MusicShelf, may_sound: Callable[[], bool]) -> None:
+    def __init__(self, outlet: Outlet, shelf: MusicShelf, levels: MusicLevels, may_sound: Callable[[], bool]) -> None:
         self._outlet = outlet
+        self._levels = levels
         self._shelf = shelf
         self._may_sound = may_sound
         self._task: asyncio.Task[None] | None = None
@@ -123,11 +125,11 @@ class ZoneMusic:
 
     async def _play_file(self, programme: Programme, path: Path) -> bool:
         """From its start to its end, whatever interrupts it; False when nothing of it can be played."""
-        position_s = 0.0
+        position_s, gain = 0.0, programme.volume * await self._levels.gain(path)
         while True:
             await self._until_it_may_sound()
             self.state, self.file = "playing", path.name
-            played = await self._sound(Music(path, programme.volume, position_s))
+            played = await self._sound(Music(path, gain, position_s))
             if played.outcome == "played" or played.code == "player_refused":
                 is_readable = played.position_s > 0.0
                 if not is_readable:

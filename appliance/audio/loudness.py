@@ -6,7 +6,7 @@ Everything is mono float32, full scale 1.0. Filters work in the frequency domain
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -41,7 +41,12 @@ def decibels(ratio: float) -> float:
 
 def integrated_lufs(samples: Samples, sample_rate: int) -> float:
     """Gated loudness of the whole sound in LUFS, at least SILENCE_LUFS; shorter than 0.4 s counts as one block."""
-    powers = _block_powers(samples, sample_rate)
+    return loudness_of_parts((samples,), sample_rate)
+
+
+def loudness_of_parts(parts: Iterable[Samples], sample_rate: int) -> float:
+    """The same of a sound that comes in long parts; the few blocks across their seams are left out."""
+    powers = np.concatenate([np.zeros(0), *(_block_powers(part, sample_rate) for part in parts)])
     gated = powers[_loudness(powers) > SILENCE_LUFS]
     if gated.size == 0:
         return SILENCE_LUFS

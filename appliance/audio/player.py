@@ -55,6 +55,7 @@ LAG_S = 0.25  # further behind than this, the clock is set anew instead of catch
 GOODBYE_S = 2.0  # a player without a parent is gone after this, whatever the device does
 MAX_BUFFERED_S = 60.0
 MAX_TRACKS = 32
+MOST_MUSIC_GAIN = 4.0  # quiet files are raised to the loudness of the others
 
 Report = dict[str, Any]
 
@@ -165,7 +166,8 @@ class Player:
 
     def _add(self, header: dict[str, Any], rate: int, role: str) -> Track:
         gain, start_s = float(header.get("gain", 1.0)), float(header.get("start_s", 0.0))
-        if not 0.0 <= gain <= 1.0 or not 0.0 <= start_s < 86_400:
+        most = MOST_MUSIC_GAIN if role == MUSIC else 1.0
+        if not 0.0 <= gain <= most or not 0.0 <= start_s < 86_400:
             raise OrderError(f"gain {gain}, start {start_s}")
         device_rate = self._mixer.sample_rate
         track = Track(str(header["id"]), rate, device_rate, gain, role, round(start_s * device_rate))

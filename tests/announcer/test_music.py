@@ -13,8 +13,10 @@ import pytest
 import soundfile
 from announcer_stage import PATIENCE, RATE, LevelSpeech, SoundCard, until, until_over
 
+from appliance.announcer import music_levels
 from appliance.announcer.announcer import Announcer, Surroundings
 from appliance.announcer.records import NewAnnouncement
+from appliance.audio.loudness import integrated_lufs
 from appliance.audio.mixing import Duck, Ducking
 from appliance.database import open_database
 from appliance.errors import InvalidInput, NotFound
@@ -38,9 +40,15 @@ def morning(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def shop(folder: Path):
+async def shop(folder: Path, music_lufs: float | None = None):
     config = LoudspeakerSettings(
-        device="voiced_test", volume=1.0, chime=False, sample_rate=RATE, target_lufs=None, duck_db=DUCK_DB
+        device="voiced_test",
+        volume=1.0,
+        chime=False,
+        sample_rate=RATE,
+        target_lufs=None,
+        duck_db=DUCK_DB,
+        music_lufs=music_lufs,
     )
     around = Surroundings(PATIENCE, music_dir=folder / "music")
     blobs = BlobStore(folder / "blobs")
@@ -145,3 +153,29 @@ def test_the_level_of_music_is_a_matter_of_what_sounds_and_never_sticks():
         assert 0.0999 < level.min() <= level.max() <= 1.0
     last = [duck.apply(block, is_speaking=False) for _ in range(40)][-1]
     assert (last == 1.0).all()
+
+
+async def test_loud_and_quiet_files_are_played_at_one_loudness_and_measured_once(tmp_path, sound_card, monkeypatch):
+    folder = tmp_path / "music" / "mixed"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(1).normal(0, 1, 60 * RATE).astype(np.float32)
+    for number, (level, seconds) in enumerate(((0.01, 3), (0.2, 60)), start=1):
+        samples = np.clip(noise[: seconds * RATE] * level, -1, 1)
+        soundfile.write(folder / f"{number}.wav", samples, RATE, subtype="FLOAT")
+    async with shop(tmp_path, -23.0) as announcer:
+        await announcer.play_music("main", "main", "mixed")
+        await until(lambda: announcer.music.as_json("main")[0]["file"] == "2.wav", 20)
+        await until(lambda: (announcer.music.as_json("main")[0]["position_s"] or 0) > 3, 20)
+        await announcer.stop_music()
+        measured = []
+        monkeypatch.setattr(music_levels, "_measure", measured.append)
+        gains = [await announcer.music.zones["main"]._levels.gain(folder / f"{number}.wav") for number in (1, 2)]
+        assert measured == []  # both were measured before
+        assert await announcer.music.zones["main"]._levels.gain(folder / "missing.wav") == 1.0
+    played = sound_card.played()
+    first, last = np.flatnonzero(played)[[0, -1]]
+    parts = played[first + RATE : first + 2 * RATE], played[last - 3 * RATE : last - 2 * RATE]  # it fades out for 1.5 s
+    loud = [integrated_lufs(part, RATE) for part in parts]
+    assert gains[0] == pytest.approx(10 ** (9 / 20)) and gains[1] < 1  # the quiet one is raised as far as it may be
+    assert loud[1] == pytest.approx(-23.0, abs=0.7)
+    assert loud[0] == pytest.approx(integrated_lufs(noise * np.float32(0.01), RATE) + 9.0, abs=0.7)
