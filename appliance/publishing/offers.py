@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from appliance.voices.records import NewRendition, to_json
 from appliance.voices.renditions import RenditionStore
 
 MOST_BYTES = 1 << 30  # of one file
+ARRIVALS_KEPT_S = 7 * 86_400.0  # so long after it was sent, an offer may name a file
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -77,7 +79,8 @@ class OfferDesk:
         except ValidationError as error:
             raise InvalidInput("offer_invalid", problem=str(error.errors(include_input=False)[0]["msg"])) from error
         offer_id = hashlib.sha256(to_json([peer.uuid, offer.model_dump()]).encode()).hexdigest()[:32]
-        return await asyncio.to_thread(self._take, peer, offer, offer_id)
+        ours = await self._renditions.held(peer.tenant, [line.sha256 for line in offer.lines])
+        return await asyncio.to_thread(self._take, peer, offer, offer_id, ours)
 
     async def put(self, peer: Peer, digest: str, size: int, offset: int, part: bytes) -> JsonDict:
         """Add a piece of a file. Raises InvalidInput("offer_invalid"), TooLarge, StorageFull, NotFound."""
@@ -85,6 +88,9 @@ class OfferDesk:
             raise NotFound("blob_not_found", digest=digest[:80])
         if size > MOST_BYTES or offset + len(part) > size:
             raise TooLarge("body_too_large", limit_bytes=min(size, MOST_BYTES), received_bytes=offset + len(part))
+        ours = await self._renditions.held(peer.tenant, [digest])
+        if await asyncio.to_thread(self._is_here, self._place(peer), digest, ours):
+            return {"have": size, "is_complete": True}
         return await asyncio.to_thread(self._put, self._place(peer), digest, (size, offset), part)
 
     def arrived(self, peer: Peer, digest: str) -> int:
@@ -117,12 +123,19 @@ class OfferDesk:
     def _place(self, peer: Peer) -> Path:
         return self._folder / peer.tenant / peer.uuid
 
-    def _take(self, peer: Peer, offer: Offer, offer_id: str) -> JsonDict:
+    def _is_here(self, place: Path, digest: str, ours: frozenset[str]) -> bool:
+        """Whether a file need not be sent. Another tenant may have the same one: that is told to nobody."""
+        return self._blobs.is_plain(digest) and (digest in ours or _arrival(place, digest).is_file())
+
+    def _take(self, peer: Peer, offer: Offer, offer_id: str, ours: frozenset[str]) -> JsonDict:
         place = self._place(peer)
+        for arrival in place.glob("*.here"):
+            if time.time() - arrival.stat().st_mtime > ARRIVALS_KEPT_S:  # a sound that was played is in no publication
+                arrival.unlink(missing_ok=True)
         missing = [
             {"sha256": digest, "have": _size(place / f"{digest}.part")}
             for digest in dict.fromkeys(line.sha256 for line in offer.lines)
-            if not self._blobs.is_plain(digest)
+            if not self._is_here(place, digest, ours)
         ]
         try:
             (place / offer_id).mkdir(parents=True, exist_ok=True)
@@ -133,8 +146,6 @@ class OfferDesk:
 
     def _put(self, place: Path, digest: str, where: tuple[int, int], part: bytes) -> JsonDict:
         size, offset = where
-        if self._blobs.is_plain(digest):
-            return {"have": size, "is_complete": True}
         path = place / f"{digest}.part"
         have = _size(path)
         if offset != have:  # a piece that came twice, or one whose forerunner was lost
@@ -156,6 +167,7 @@ class OfferDesk:
             if found != digest:
                 raise InvalidInput("offer_invalid", problem=f"the file {digest[:12]} arrived as {found[:12]}")
             self._blobs.put_file(path)
+            _arrival(path.parent, digest).touch()
         finally:
             path.unlink(missing_ok=True)
         return {"have": size, "is_complete": True}
@@ -199,6 +211,9 @@ class OfferDesk:
         return ended.number
 
     async def _file(self, peer: Peer, line: OfferedLine) -> None:
+        place, ours = self._place(peer), await self._renditions.held(peer.tenant, [line.sha256])
+        if not await asyncio.to_thread(self._is_here, place, line.sha256, ours):
+            raise NotFound("blob_not_found", digest=line.sha256)
         path = await asyncio.to_thread(self._blobs.path, line.sha256)
         voice, _, number = line.voice_version.rpartition("@")
         new = NewRendition(
@@ -213,6 +228,12 @@ class OfferDesk:
             id=line.rendition,
         )
         await self._renditions.add(peer.tenant, new)
+        await asyncio.to_thread(_arrival(place, line.sha256).unlink, missing_ok=True)
+
+
+def _arrival(place: Path, digest: str) -> Path:
+    """Its presence says that this peer has sent the whole file."""
+    return place / f"{digest}.here"
 
 
 def _size(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.database import Database, insert_row, utc_now
@@ -36,6 +37,12 @@ class RenditionStore:
         rendition = await self.get(tenant, rendition_id)
         await asyncio.to_thread(self._blobs.require, rendition.sha256)
         return rendition
+
+    async def held(self, tenant: str, digests: Sequence[str]) -> frozenset[str]:
+        """Those of these files that are sounds of the tenant's renditions."""
+        query = "SELECT sha256 FROM renditions WHERE tenant = ? AND sha256 IN (SELECT value FROM json_each(?))"
+        rows = await self._db.read(lambda db: db.execute(query, (tenant, json.dumps(list(digests)))).fetchall())
+        return frozenset(row["sha256"] for row in rows)
 
     async def list(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Rendition]:
         """Newest first."""

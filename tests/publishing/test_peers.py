@@ -7,15 +7,18 @@ import json
 import socket
 
 import aiohttp
+import numpy as np
 import pytest
 from aiohttp import web
 from open_pair import opened
 
+from appliance.audio.encoding import encode_audio
 from appliance.doors.http.app import make_app
 from appliance.errors import Forbidden, Unavailable
 from appliance.publishing import peers
 from appliance.publishing.peers import NUMBER, PEER, SIGNATURE, signed_bytes
 from appliance.security.tls import ServerCertificate
+from appliance.voices.records import NewRendition
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -136,6 +139,37 @@ async def test_a_stranger_and_a_repeated_message_are_refused(pair):
     for uuid, key in (("x", "zz"), ("..", "00" * 32), ("../up", "00" * 32), ("", "00" * 32)):
         with pytest.raises(Forbidden):
             peers._introduced({"uuid": uuid, "public_key": key})
+
+
+async def test_a_paired_box_gets_no_sound_of_another_tenant_by_naming_its_digest(pair):
+    """Files are kept once for all tenants, but who has not sent one does not have it."""
+    first, second, paired = pair
+    content = encode_audio(np.sin(np.arange(24_000) / 7).astype(np.float32) * 0.3, 24_000, "flac")
+    secret = NewRendition(content, "bun", 1, "Buns.", "en", 1, 1.0)
+    digest = (await second.box.services.renditions.add("bakery", secret)).sha256
+    send = (await first.office.peers.links("main"))[paired["id"]].send
+    line = {"name": "one", "line": "one", "text": "Buns.", "language": "en", "voice_version": "sine-440@1"}
+    line |= {"rendition": "a" * 64, "sha256": digest, "duration_s": 1.0}
+    offer = {"script": "taken", "title": "", "publication": 1, "revision": 1, "lines": [line]}
+
+    async def ask(method: str, path: str, body: bytes):
+        return await asyncio.to_thread(send, method, path, body)
+
+    told = await ask("POST", "/v1/peer/offers", json.dumps(offer).encode())
+    assert told["missing"] == [{"sha256": digest, "have": 0}]
+    with pytest.raises(Unavailable, match="peer_unreachable"):
+        await ask("POST", f"/v1/peer/offers/{told['offer']}/commit", b"{}")
+    assert (await second("GET", "/v1/scripts/taken", 404))["code"] == "script_not_found"
+    part = await ask("PUT", f"/v1/peer/blobs/{digest}/{len(content)}/0", content)  # who has it may send it
+    assert part["is_complete"]
+    assert (await ask("POST", "/v1/peer/offers", json.dumps(offer).encode()))["missing"] == []
+    await ask("POST", f"/v1/peer/offers/{told['offer']}/commit", b"{}")
+    assert await _line_sound(second, "taken", "one") == content
+
+
+async def _line_sound(box, script: str, line: str) -> bytes:
+    async with box.box.client.get(f"/v1/scripts/{script}/publications/1/lines/{line}/audio") as answer:
+        return await answer.read()
 
 
 async def test_lanes_count_their_messages_apart_and_nothing_is_said_for_a_box_without_leave(pair):
