@@ -64,6 +64,10 @@ class VoiceGate:
         """Those that decide, the better one first."""
         return (*((self._imported.model,) if self._imported else ()), shipped_model())
 
+    def state(self) -> dict[str, str]:
+        """Which network decides, and the code of why an imported one does not."""
+        return {"model": self.models[0].id, "problem": self.problem}
+
     async def take(self, imported: ImportedModel | None, problem: str = "") -> None:
         """Let an imported model decide from now on, or the shipped one alone; what changes is written down."""
         before, self.problem = self.models[0].id, problem

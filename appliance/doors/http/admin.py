@@ -95,6 +95,7 @@ async def get_system(request: web.Request) -> web.Response:
         "loudspeaker": services.announcer.state(language_of(request)),
         "wyoming": services.wyoming.state(principal_of(request).tenant, language_of(request)),
         "audit": services.audit.state(),
+        "gate": services.gate.state(),
         "storage": {"total_bytes": storage.total, "free_bytes": storage.free},
         "limits": {
             "max_characters": settings.speech.max_characters,

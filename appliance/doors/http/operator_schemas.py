@@ -23,6 +23,7 @@ class SystemTold(Told):
     loudspeaker: dict[str, Any]
     wyoming: dict[str, Any]
     storage: dict[str, Any]
+    gate: dict[str, str]
 
 
 class PluginTold(Told):
