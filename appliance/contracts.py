@@ -286,6 +286,7 @@ class EngineHost:
     cache_dir: Path  # may be lost at any time; prepared graphs live here by digest
     threads: int = 1
     prepares: bool = False  # whether a child may export networks to the cache while the engine speaks
+    drop_in_dir: Path | None = None  # where more plugins come from, for such a child
     measures: bool = True  # whether backends may be tried here and now; else what was measured counts, or the first one
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import TypeVar
 
 from appliance.contracts import JsonDict
 from appliance.database import open_database
-from appliance.errors import NotFound, VoicedError
-from appliance.jobs.records import ImportRequest
+from appliance.errors import NotFound
+from appliance.jobs.records import ImportRequest, OptimizeRequest
 from appliance.jobs.runner import JobRunner
 from appliance.settings import Settings
 from appliance.state_dir import open_state_dir
@@ -59,20 +58,19 @@ class Alone:
     def get_model(self, spec: str) -> JsonDict:
         return self._with_models(lambda models: models.get(self.settings.tenant, spec))
 
-    def models_behind(self, spec: str) -> list[JsonDict]:
-        """The model of this id or name, or those that the voice of this name speaks with."""
+    def optimize(self, spec: str, backends: Sequence[str]) -> JsonDict:
+        """The row of the job for the model of this id or name, or for the voice, after its end."""
 
-        async def work(jobs: JobRunner) -> list[JsonDict]:
-            tenant = self.settings.tenant
+        async def work(jobs: JobRunner) -> JsonDict:
+            tenant, asked = self.settings.tenant, tuple(backends)
             try:
-                return [(await jobs.models.get(tenant, spec)).as_json()]
+                job = await jobs.submit_optimize(tenant, OptimizeRequest((spec,), backends=asked))
             except NotFound as error:
-                ids: list[str] = []
-                with contextlib.suppress(VoicedError):
-                    ids = list((await jobs.registry.resolve(tenant, spec)).lineage.get("weights", {}).values())
-                if not ids:
-                    raise error
-                return [(await jobs.models.get(tenant, one)).as_json() for one in ids]
+                try:
+                    job = await jobs.submit_optimize(tenant, OptimizeRequest(voice=spec, backends=asked))
+                except NotFound as other:
+                    raise (error if other.code == "voice_not_found" else other) from other
+            return (await jobs.finish(job)).as_json(self.language)
 
         return self._run(work)
 

@@ -123,7 +123,7 @@ def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
     document = {
         "machine": {**describe_machine(), "threads": spec.threads, "backends": _backends(plugins, spec)},
         "engine": engine | {"peak_rss_mb": round(measured.memory_mb, 1)},
-        "placement": list(measured.preparation.rows()),
+        "placement": measured.placement(),
         "runs": max(1, given.runs),
         "workloads": rows,
         "peers": peers,

@@ -38,10 +38,15 @@ class Bench:
             export_file(role, self.voice.files[role], self.voice.files.get(f"{role}_config"), host)
         self.preparation = Preparation(host)
         started = time.perf_counter()
-        self.fast: Workbench = Workbench(Networks(self.preparation), self.voice)
+        self.networks = Networks(self.preparation)
+        self.fast: Workbench = Workbench(self.networks, self.voice)
         self.load_ms = 1000 * (time.perf_counter() - started)
         self.memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self._make_reference: Callable[[], Workbench] = lambda: Workbench(Networks(None), self.voice)
+
+    def placement(self) -> list[JsonDict]:
+        """Which backend computes which network, and why."""
+        return [*self.preparation.rows(), *self.networks.decoder_rows()]
 
     def measure(self, runs: int, users: Sequence[int]) -> tuple[list[JsonDict], list[JsonDict]]:
         """Rows of workloads and of the reference path, medians; the two are timed in turns."""

@@ -57,6 +57,15 @@ class Circumstances:
     backends: Mapping[str, str]  # usable ones and their versions
     library: str  # that exported, with its version
 
+    def differs_from(self, then: Circumstances) -> str:
+        """What has changed since `then` so that an export of then does not serve; "" when it does.
+
+        It serves whoever may use some of the backends that it was made for.
+        """
+        changed = [name for name in ("voiced", "processor", "library") if getattr(self, name) != getattr(then, name)]
+        changed += [name for name, version in self.backends.items() if then.backends.get(name) != version]
+        return changed[0] if changed else ""
+
 
 @dataclass(frozen=True)
 class Port:
@@ -199,9 +208,9 @@ class ArtifactStore:
             raise Corrupt("artifact_corrupt", file=MANIFEST, expected="a manifest", actual=str(error)[:60]) from error
         if manifest.source != source:
             raise Corrupt("artifact_foreign", network=source.network, found=manifest.source.network)
-        changed = [name for name, value in asdict(now).items() if asdict(manifest.circumstances)[name] != value]
+        changed = now.differs_from(manifest.circumstances)
         if changed:
-            raise Unavailable("artifact_outdated", network=source.network, what=changed[0])
+            raise Unavailable("artifact_outdated", network=source.network, what=changed)
         for row in manifest.artifacts:
             if Path(row.file).name != row.file or not (folder / row.file).is_file():
                 raise Corrupt("artifact_corrupt", file=row.file, expected=row.sha256[:12], actual="–")

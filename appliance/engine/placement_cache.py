@@ -42,7 +42,8 @@ def forget(network: Network, host: EngineHost) -> None:
 
 def file_of(network: Network, host: EngineHost) -> Path:
     edition = f".{network.edition}" if network.edition else ""
-    return host.cache_dir / FOLDER / f"{network.engine}.{network.name}{edition}.{host.threads}.json"
+    among = hashlib.sha256(" ".join(host.backends).encode()).hexdigest()[:8]  # a choice of fewer is another choice
+    return host.cache_dir / FOLDER / f"{network.engine}.{network.name}{edition}.{host.threads}.{among}.json"
 
 
 def key_of(network: Network, host: EngineHost) -> str:

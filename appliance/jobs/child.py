@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 from appliance.contracts import JsonDict
 from appliance.errors import Unavailable, error_record
 from appliance.isolation import die_with_parent, leave_network, step_back
-from appliance.jobs.records import IMPORT, SLICE, ChildSpec
+from appliance.jobs.records import IMPORT, OPTIMIZE, SLICE, ChildSpec
 from appliance.jobs.reporting import Reporter
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,10 @@ def _work_of(kind: str) -> Callable[[ChildSpec, Reporter], JsonDict]:
         from appliance.jobs import slice_child
 
         return slice_child.run
+    if kind == OPTIMIZE:
+        from appliance.jobs import optimize_child
+
+        return optimize_child.run
     from appliance.jobs import clone_child
 
     return clone_child.run

@@ -53,6 +53,12 @@ class JobQueue:
         event = Event(tenant, f"{kind}.submit", voice=str(spec.get("voice", "")), subject=name)
         return await self._db.write(insert, durable=True)
 
+    async def waiting_like(self, tenant: str, kind: str, spec: JsonDict) -> Job | None:
+        """A job that waits to do just this."""
+        query = "SELECT * FROM jobs WHERE tenant = ? AND kind = ? AND state = ? AND spec = ?"
+        row = await self._db.read(lambda db: db.execute(query, (tenant, kind, QUEUED, to_json(spec))).fetchone())
+        return None if row is None else _job(row)
+
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises NotFound("job_not_found")."""
         return await self._db.read(lambda db: _find(db, tenant, job_id))
@@ -64,7 +70,11 @@ class JobQueue:
 
     async def claim(self, only: Job | None = None) -> Job | None:
         """The job that has waited longest, or `only` this one, becomes running; None when none waits."""
-        query = "SELECT * FROM jobs WHERE state = ? AND id = coalesce(?, id) ORDER BY created_at, rowid LIMIT 1"
+        # what people asked for comes before what only makes the box faster
+        query = (
+            "SELECT * FROM jobs WHERE state = ? AND id = coalesce(?, id)"
+            " ORDER BY kind = 'optimize', created_at, rowid LIMIT 1"
+        )
 
         def take(db: sqlite3.Connection) -> Job | None:
             row = db.execute(query, (QUEUED, only.id if only else None)).fetchone()

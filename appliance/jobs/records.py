@@ -12,7 +12,7 @@ from appliance.messages import text
 QUEUED, RUNNING, PAUSED, DONE, FAILED, CANCELLED = "queued", "running", "paused", "done", "failed", "cancelled"
 UNFINISHED = (QUEUED, RUNNING, PAUSED)
 ENDED = (DONE, FAILED, CANCELLED)
-CLONE, IMPORT, SLICE = "clone", "import", "slice"
+CLONE, IMPORT, SLICE, OPTIMIZE = "clone", "import", "slice", "optimize"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class SliceRequest:
     filename: str
     speaker: str = ""
     language: str = "auto"
+
+
+@dataclass(frozen=True)
+class OptimizeRequest:
+    """Prepare weights for the backends of this box."""
+
+    models: tuple[str, ...] = ()  # ids or names
+    voice: str = ""  # those that this voice or version ("anna@3") speaks with
+    backends: tuple[str, ...] = ()  # empty: those that the box may use
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def explain(error: JsonDict, language: str = "en") -> JsonDict:
 class ChildSpec:
     """Everything that the child of a job needs to know; it reads no settings of its own."""
 
-    kind: str  # says what `task` is: CloneTask or ImportTask
+    kind: str  # says what `task` is: CloneTask, ImportTask, …
     job: str
     job_dir: str  # the child writes here and in the cache only
     threads: int
@@ -163,6 +172,25 @@ class ImportTask:
     @classmethod
     def from_json(cls, record: JsonDict) -> ImportTask:
         return cls(tuple(record["paths"]))
+
+
+@dataclass(frozen=True)
+class OptimizeTask:
+    """What the child of an optimize job is told."""
+
+    files: tuple[JsonDict, ...]  # role, name, weights, config
+    backends: tuple[str, ...]
+    cache_dir: str
+    plugins: JsonDict  # PluginSettings
+    drop_in_dir: str
+
+    def as_json(self) -> JsonDict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: JsonDict) -> OptimizeTask:
+        lists = {key: tuple(record[key]) for key in ("files", "backends")}
+        return cls(**record | lists)
 
 
 @dataclass(frozen=True)

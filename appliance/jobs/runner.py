@@ -26,6 +26,7 @@ from appliance.jobs.cloning import CloneKind, CloneRooms
 from appliance.jobs.filing import Filing
 from appliance.jobs.importing import UPLOAD, ImportKind
 from appliance.jobs.kinds import JobKind
+from appliance.jobs.optimizing import OptimizeKind
 from appliance.jobs.process import ChildProcess, start_child
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import (
@@ -34,11 +35,13 @@ from appliance.jobs.records import (
     DONE,
     FAILED,
     IMPORT,
+    OPTIMIZE,
     SLICE,
     ChildSpec,
     CloneRequest,
     ImportRequest,
     Job,
+    OptimizeRequest,
     SliceRequest,
 )
 from appliance.jobs.slicing import SliceKind
@@ -96,7 +99,13 @@ class JobRunner:
         self._cloning = CloneKind(rooms, settings)
         self._importing = ImportKind(self.models, self._state, settings.clone)
         self._slicing = SliceKind(recordings, gate, settings)
-        self._kinds: dict[str, JobKind] = {CLONE: self._cloning, IMPORT: self._importing, SLICE: self._slicing}
+        self._optimizing = OptimizeKind(self.models, registry, blobs, settings)
+        self._kinds: dict[str, JobKind] = {
+            CLONE: self._cloning,
+            IMPORT: self._importing,
+            SLICE: self._slicing,
+            OPTIMIZE: self._optimizing,
+        }
         self._wake = asyncio.Event()
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._working: asyncio.Task[None] | None = None
@@ -151,6 +160,17 @@ class JobRunner:
         except VoicedError:
             await self._importing.discard(job_id)
             raise
+        self._wake.set()
+        return job
+
+    async def submit_optimize(self, tenant: str, request: OptimizeRequest) -> Job:
+        """Queue the preparation of weights for the backends of this box; one that waits already is not queued twice.
+
+        Raises NotFound (model_not_imported, voice_not_found, version_not_found), InvalidInput("optimise_nothing"),
+        Busy.
+        """
+        spec = await self._optimizing.prepare(tenant, request)
+        job = await self._queue.waiting_like(tenant, OPTIMIZE, spec) or await self._queue.add(tenant, OPTIMIZE, spec)
         self._wake.set()
         return job
 
@@ -331,7 +351,9 @@ class JobRunner:
         elif word.get("event") == "done":
             await self._kinds[job.kind].require(job)  # it may have been withdrawn in the last moment
             await self._queue.record(job, Progress("file", 0.99))
-            await self._queue.end(job, DONE, result=await self._kinds[job.kind].file(job, word["result"]))
+            result = await self._kinds[job.kind].file(job, word["result"])
+            await self._queue.end(job, DONE, result=result)
+            await self._follow(job, result)
         elif word.get("event") == "failed":
             if word["error"]["code"] == "storage_full":
                 raise error_from_record(word["error"])
@@ -350,6 +372,14 @@ class JobRunner:
             await self._queue.end(job, FAILED, error=error)
         is_done = (await self._queue.get(job.tenant, job.id)).state == DONE
         await asyncio.to_thread(self._clear, job.id, keeps_samples=is_done)
+
+    async def _follow(self, job: Job, result: JsonDict) -> None:
+        """Queue what a finished job leaves to be done; where it cannot be, a worker does it at first need."""
+        for request in self._optimizing.requests_after(job, result):
+            try:
+                await self.submit_optimize(job.tenant, request)
+            except VoicedError as error:
+                log.warning("%s is not followed by %s: %s", job.id, OPTIMIZE, error)
 
     async def _wait_for_space(self, job: Job) -> None:
         """A full disk fails no job: it goes on from its checkpoint once something can be written again."""

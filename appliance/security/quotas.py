@@ -106,7 +106,9 @@ def check_jobs(db: sqlite3.Connection, tenant: str) -> None:
     limit = json.loads(row[0]).get("jobs") if row is not None else None
     if limit is None:
         return
-    query = "SELECT count(*) FROM jobs WHERE tenant = ? AND state IN ('queued', 'running')"
+    query = (  # what follows another job by itself takes nobody's place
+        "SELECT count(*) FROM jobs WHERE tenant = ? AND state IN ('queued', 'running') AND kind <> 'optimize'"
+    )
     active = db.execute(query, (tenant,)).fetchone()[0]
     if active >= limit:
         raise Busy("quota_jobs", scope="client", active=active, limit=limit, retry_after_s=60)

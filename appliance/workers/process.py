@@ -255,7 +255,8 @@ def require_language(engine: Engine, code: str) -> None:
 def build_host(plugins: Plugins, spec: WorkerSpec) -> EngineHost:
     """Backends that the site allows, the preferred one first, and all front ends, as an engine may use them."""
     frontends: Mapping[str, TextFrontend] = {name: factory() for name, factory in plugins.frontends.items()}
-    return EngineHost(plugins.make_backends(spec.backends), frontends, spec.cache_dir, spec.threads, spec.prepares)
+    backends, drop_ins = plugins.make_backends(spec.backends), spec.plugins.drop_in_dir or spec.drop_in_dir
+    return EngineHost(backends, frontends, spec.cache_dir, spec.threads, spec.prepares, drop_ins)
 
 
 def main(argv: list[str]) -> int:

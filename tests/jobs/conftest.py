@@ -95,10 +95,11 @@ class Box:
 
 
 def settings_for(state_dir: Path, **clone: Any) -> Settings:
+    optimise = clone.pop("optimise", False)  # or an export follows every import
     limits = {"min_dnsmos": 1.0, "steps": 3, "nice": 7, **clone}
     return Settings(
         state_dir=state_dir,
-        engine=EngineSettings(default="tone", backends=(), transcriber="parrot"),
+        engine=EngineSettings(default="tone", backends=(), transcriber="parrot", optimise=optimise),
         plugins=PluginSettings(drop_in_dir=DROP_INS),
         clone=CloneSettings(**limits),
     )

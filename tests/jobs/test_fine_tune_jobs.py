@@ -63,7 +63,12 @@ async def finished(box: Any, job: Job) -> Job:
     return await box.until(job, lambda found: found.has_ended, 240.0)
 
 
-async def test_recordings_become_a_voice_with_its_lineage(box: Any, tmp_path: Path) -> None:
+async def test_recordings_become_a_voice_with_its_lineage(open_with: Open, tmp_path: Path) -> None:
+    async with open_with(tmp_path, optimise=True) as box:
+        await _become_a_voice(box, tmp_path)
+
+
+async def _become_a_voice(box: Any, tmp_path: Path) -> None:
     version = "v2Pro"
     await bring_weights(box, tmp_path / "base", version)
     job = await order(box, base=("base-s1", "base-s2"), rank=2)
@@ -87,6 +92,12 @@ async def test_recordings_become_a_voice_with_its_lineage(box: Any, tmp_path: Pa
     samples = await box.runner.samples("main", job.id)
     assert [sample.id for sample in samples][:2] == ["learn_sound-1.wav", "learn_sound-2.wav"]
     assert soundfile.info(await box.runner.sample("main", job.id, samples[-1].id)).samplerate == 32_000
+    following = (await box.runner.list("main")).items[
+        0
+    ]  # its own networks are made ready for backends, without being asked
+    assert (following.kind, following.spec["voice"]) == ("optimize", "anna")
+    exported = {file["role"]: file["weights"] for file in following.spec["files"]}
+    assert exported == {role: version_made.files[role] for role in ("s1", "s2", "bert", "hubert")}
 
 
 @pytest.mark.skipif("VOICED_TEST_KILLS" not in os.environ, reason="minutes; tests/engine has a short form")

@@ -31,6 +31,12 @@ class JobAsked(Asked):
     rank: int = Field(0, ge=0, le=256, description="of low-rank additions that learn instead of s1; 0: none")
 
 
+class OptimizeAsked(Asked):
+    """Prepare weights for backends."""
+
+    backends: list[str] = Field(default_factory=list, max_length=20, description="default: those the box may use")
+
+
 class JobTold(Told):
     id: str
     kind: str

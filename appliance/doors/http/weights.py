@@ -8,8 +8,8 @@ from aiohttp import web
 
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json, answer_page
-from appliance.doors.http.bodies import check_record, read_query
-from appliance.doors.http.job_schemas import JobTold
+from appliance.doors.http.bodies import check_record, read_query, read_record
+from appliance.doors.http.job_schemas import JobTold, OptimizeAsked
 from appliance.doors.http.jobs import show as show_job
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.problems import describe_reason
@@ -20,7 +20,7 @@ from appliance.doors.http.uploads import receive_folder
 from appliance.doors.http.voice_schemas import WeightsQuery, WeightsTold, WeightTold
 from appliance.errors import UnsupportedMedia
 from appliance.jobs.importing import paths_of_upload
-from appliance.jobs.records import ImportRequest
+from appliance.jobs.records import ImportRequest, OptimizeRequest
 from appliance.voices.models import Model
 
 MULTIPART = "multipart/form-data"
@@ -56,6 +56,23 @@ async def verify_weights(request: web.Request) -> web.Response:
     """`POST /v1/weights/{model}/verify`: every byte is read again."""
     model = await services_of(request).models.verify(principal_of(request).tenant, request.match_info["model"])
     return answer_json({**show(model, language_of(request)), "intact": True})
+
+
+async def optimize_weights(request: web.Request) -> web.Response:
+    """`POST /v1/weights/{model}/optimize`: a job prepares them for the backends of this box."""
+    return await _optimize(request, models=(request.match_info["model"],))
+
+
+async def optimize_voice(request: web.Request) -> web.Response:
+    """`POST /v1/voices/{voice}/optimize`: what this voice, or one version of it, speaks with."""
+    return await _optimize(request, voice=request.match_info["voice"])
+
+
+async def _optimize(request: web.Request, *, models: tuple[str, ...] = (), voice: str = "") -> web.Response:
+    asked = await read_record(request, OptimizeAsked)
+    order = OptimizeRequest(models, voice, tuple(asked.backends))
+    job = await services_of(request).jobs.submit_optimize(principal_of(request).tenant, order)
+    return answer_json(show_job(job, language_of(request)), status=202, headers={"Location": f"/v1/jobs/{job.id}"})
 
 
 async def remove_weights(request: web.Request) -> web.Response:
@@ -100,6 +117,24 @@ ROUTES = (
         "Check a model against its digests",
         "weights",
         (Answer(200, "intact", WeightTold),),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/optimize",
+        optimize_weights,
+        "Prepare a model for the backends of this box",
+        "weights",
+        (Answer(202, "the job", JobTold),),
+        body=Body(OptimizeAsked),
+    ),
+    Route(
+        "POST",
+        "/v1/voices/{voice}/optimize",
+        optimize_voice,
+        "Prepare a voice for the backends of this box",
+        "weights",
+        (Answer(202, "the job", JobTold),),
+        body=Body(OptimizeAsked),
     ),
     Route("DELETE", _ONE, remove_weights, "Remove a model that no voice needs", "weights", (Answer(204, "gone"),)),
 )

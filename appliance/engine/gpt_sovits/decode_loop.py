@@ -127,7 +127,8 @@ class DecodeLoop:
             if name in self.failures:
                 row |= {"state": DEMOTED, "reason": self.failures[name]}
             found.append(row)
-        return (*found, *self._refused)
+        behind = self._decoder.rows() if self._decoder is not None else ()
+        return (*behind, *found, *self._refused)
 
     def ask(self, question: Question, listener: Listener) -> Answer:
         """Begin an answer; nothing is computed until somebody waits for it. Close it in the end."""

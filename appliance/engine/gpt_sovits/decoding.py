@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from appliance.contracts import JsonDict
 from appliance.engine.gpt_sovits.t2s import KeyValueCache, TextPrompt, TextToSemantic
 
 
@@ -56,6 +57,10 @@ class Decoder(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give memory back; idempotent."""
+
+    def rows(self) -> tuple[JsonDict, ...]:
+        """What was considered for the networks behind it, for `Engine.placement`."""
+        return ()
 
 
 class TorchDecoder(Decoder):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.contracts import Artifact, EngineHost
+from appliance.contracts import Artifact, EngineHost, JsonDict
 from appliance.engine.artifact_store import Prepared, Source, digest_of_source
 from appliance.engine.exporting import NetworkExport, export, relative_error
-from appliance.engine.gpt_sovits.pairing import ENGINE
+from appliance.engine.gpt_sovits.pairing import ENGINE, EXPORTED
 from appliance.engine.placement import PlacedNetwork, place
 from appliance.engine.placement_records import Network
 
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.graphs import Graph, Pupil
 
 log = logging.getLogger(__name__)
-PARTS: Mapping[str, tuple[str, ...]] = {  # role of a file of weights -> networks that are exported from it
-    "bert": ("bert",),
-    "hubert": ("hubert",),
-    "s2": ("s2.text", "s2.frames", "s2.voice"),
-    "s1": ("s1.prefill", "s1.step"),
-}
+PARTS: Mapping[str, tuple[str, ...]] = dict(EXPORTED)  # role of a file of weights -> its networks
 
 
 def sources_of(role: str, weights: Path, config: Path | None) -> dict[str, Source]:
@@ -36,7 +31,13 @@ def sources_of(role: str, weights: Path, config: Path | None) -> dict[str, Sourc
 
 
 def export_file(role: str, weights: Path, config: Path | None, host: EngineHost) -> list[Prepared]:
-    """Export all networks of one file of weights and try the backends on each; what is there already stays.
+    """As `export_parts`, all at once."""
+    return list(export_parts(role, weights, config, host))
+
+
+def export_parts(role: str, weights: Path, config: Path | None, host: EngineHost) -> Iterator[Prepared]:
+    """Export the networks of one file of weights and try the backends on each; what is there already stays. The work is
+    done as they are asked for.
 
     Raises Corrupt("voice_files_corrupt") for a file that is not the network's.
     """
@@ -50,13 +51,24 @@ def export_file(role: str, weights: Path, config: Path | None, host: EngineHost)
     if role == "s1":
         from appliance.engine.gpt_sovits.s1_exports import export_s1
 
-        return export_s1(network, sources, host)
-    done = []
+        yield from export_s1(network, sources, host)
+        return
     for pupil in pupils_of(role, network):
         prepared = export(_described(pupil, sources[pupil.name]), host)
         open_network(prepared, host).close()  # the trial is made here and now, not when somebody waits
-        done.append(prepared)
-    return done
+        yield prepared
+
+
+def exam_rows(prepared: Prepared) -> list[JsonDict]:
+    """What the manifest says of each file and backend, for people and for JSON."""
+    found: list[JsonDict] = []
+    for artifact in prepared.manifest.artifacts:
+        file = {"network": prepared.manifest.source.network, "file": artifact.file, "precision": artifact.precision}
+        for exam in artifact.exams:
+            distance = None if exam.distance is None else float(f"{exam.distance:.3g}")
+            facts = {"passed": exam.passed, "distance": distance, "tolerance": exam.tolerance, "reason": exam.reason}
+            found.append({**file, "backend": exam.backend, "milliseconds": exam.milliseconds, **facts})
+    return found
 
 
 def pupils_of(role: str, network: object) -> Iterable[Pupil]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -29,10 +30,12 @@ from appliance.engine.gpt_sovits.wordpiece import WordPiece
 from appliance.errors import Corrupt, Unavailable
 
 if TYPE_CHECKING:
+    from appliance.engine.artifact_store import Prepared
     from appliance.engine.gpt_sovits.graphs import Graph
     from appliance.engine.gpt_sovits.preparation import Preparation
     from appliance.engine.placement import PlacedNetwork
 
+log = logging.getLogger(__name__)
 Network = TypeVar("Network")
 
 # How many of each role stay in memory; the least recently used goes first. Two s1 and s2 of official size are 1.2 GB.
@@ -46,6 +49,8 @@ class Networks:
 
     def __init__(self, preparation: Preparation | None = None) -> None:
         self._preparation = preparation  # None: the networks themselves compute everything
+        self._without: set[tuple[str, Path]] = set()  # roles that have spoken without an export
+        self._moving: set[tuple[str, Path]] = set()  # and those whose export is being opened beside them
         self.turns = Turns(is_apart=preparation is not None and bool(module_backends(preparation.host)))
         self._shelf: OrderedDict[tuple[str, Path], Any] = OrderedDict()
         self._turn = threading.Lock()
@@ -65,14 +70,31 @@ class Networks:
                 self._keep("decoder", path, held)
             if held is not None and (held.is_exported or self._preparation is None):
                 return held
-        found = self._preparation.find("s1", path, voice.files.get("s1_config")) if self._preparation else None
-        if held is not None and found is None:
+        if held is not None:
+            self._move("decoder", path, lambda: self._renew_decoder(voice, path))
             return held
-        host = self._preparation.host if self._preparation else EngineHost({}, {}, path.parent)
-        loop = S1Decoders(host, self.s1_config(voice), lambda: self.s1(voice), found or {}, self.turns).loop()
+        loop = self._make_loop(voice, path, self._find_s1(voice, path))
         with self._turn:
             self._keep("decoder", path, loop)
         return loop
+
+    def _renew_decoder(self, voice: VoiceAssets, path: Path) -> None:
+        """A loop over what has been exported meanwhile, opened before a request gets it."""
+        found = self._find_s1(voice, path)
+        if not found:
+            return
+        loop = self._make_loop(voice, path, found)
+        loop.open()
+        with self._turn:
+            self._keep("decoder", path, loop)
+
+    def _find_s1(self, voice: VoiceAssets, path: Path) -> Mapping[str, Prepared]:
+        found = self._preparation.find("s1", path, voice.files.get("s1_config")) if self._preparation else None
+        return found or {}
+
+    def _make_loop(self, voice: VoiceAssets, path: Path, prepared: Mapping[str, Prepared]) -> DecodeLoop:
+        host = self._preparation.host if self._preparation else EngineHost({}, {}, path.parent)
+        return S1Decoders(host, self.s1_config(voice), lambda: self.s1(voice), prepared, self.turns).loop()
 
     def s1_config(self, voice: VoiceAssets) -> TextToSemanticConfig:
         """The sizes of s1, without loading it. Raises Corrupt("voice_files_corrupt")."""
@@ -150,13 +172,44 @@ class Networks:
             if found is not None:
                 self._keep(PLACED + role, path, found)
                 return found
-        sessions = self._preparation.open(role, path, voice.files.get(f"{role}_config"), self._graphs(role, voice))
+        if (role, path) in self._without:
+            self._move(role, path, lambda: self._open(role, path, voice, make))
+            return None
+        return self._open(role, path, voice, make)
+
+    def _open(
+        self, role: str, path: Path, voice: VoiceAssets, make: Callable[[Mapping[str, PlacedNetwork]], Network]
+    ) -> Network | None:
+        """Onto the shelf, ready to be used; None, and remembered, where it has not been exported."""
+        preparation = self._preparation
+        graphs = self._graphs(role, voice)
+        sessions = preparation.open(role, path, voice.files.get(f"{role}_config"), graphs) if preparation else None
         if sessions is None:
+            self._without.add((role, path))
             return None
         made = make(sessions)
         with self._turn:
             self._keep(PLACED + role, path, made)
+        self._without.discard((role, path))
         return made
+
+    def _move(self, role: str, path: Path, work: Callable[[], object]) -> None:
+        """Open what has been exported meanwhile beside the speech that goes on; a later request uses it."""
+        with self._turn:
+            if (role, path) in self._moving:
+                return
+            self._moving.add((role, path))
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("the export of %s is not used", role)
+            finally:
+                with self._turn:
+                    self._moving.discard((role, path))
+
+        threading.Thread(target=run, name=f"open {role}", daemon=True).start()
 
     def _graphs(self, role: str, voice: VoiceAssets) -> dict[str, Graph]:
         """The networks of a role as backends see them that run PyTorch itself; none where there is no such one."""

@@ -9,6 +9,12 @@ SAMPLE_RATE = 32_000  # Hz
 SHORTEST_S, LONGEST_S = 3.0, 10.0  # of a reference clip whose words are used; upstream refuses others
 TRAINABLE = ("v2", "v2Pro", "v2ProPlus")  # versions of s2
 LANGUAGES = ("zh", "en", "ja", "ko", "yue")
+EXPORTED = {  # role of a file of weights -> networks that are made of it for backends; what sounds first comes first
+    "s1": ("s1.prefill", "s1.step"),
+    "s2": ("s2.text", "s2.frames", "s2.voice"),
+    "bert": ("bert",),
+    "hubert": ("hubert",),
+}
 TITLES = {
     "hubert": "chinese-hubert-base",
     "bert": "chinese-roberta-wwm-ext-large",

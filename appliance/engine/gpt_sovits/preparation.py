@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.contracts import EngineHost, JsonDict
+from appliance.contracts import UNTRIED, EngineHost, JsonDict
 from appliance.engine.artifact_store import ArtifactStore, Circumstances, Prepared
 from appliance.engine.exporting import circumstances
 from appliance.engine.gpt_sovits.exports import PARTS, export_file, open_network, sources_of
@@ -67,6 +67,8 @@ class Preparation:
             return None
         with self._turn:
             self._open |= opened
+        if any(record.state == UNTRIED for session in opened.values() for record in session.records):
+            self._start(role, weights, config)  # what it measures counts from the next start on
         return opened
 
     def find(self, role: str, weights: Path, config: Path | None) -> dict[str, Prepared] | None:
@@ -136,6 +138,7 @@ class Preparation:
                 "cache_dir": str(self.host.cache_dir),
                 "threads": self.host.threads,
                 "backends": list(self.host.backends),
+                "drop_in_dir": str(self.host.drop_in_dir) if self.host.drop_in_dir else None,
             }
             command = [sys.executable, "-m", __name__, json.dumps(order)]
             self._children[role, weights] = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -146,7 +149,7 @@ def obey(order: JsonDict) -> list[Prepared]:
     from appliance.plugin_manager import load_plugins
     from appliance.settings import PluginSettings
 
-    plugins = load_plugins(PluginSettings())
+    plugins = load_plugins(PluginSettings(), Path(order["drop_in_dir"]) if order["drop_in_dir"] else None)
     host = EngineHost(plugins.make_backends(order["backends"]), {}, Path(order["cache_dir"]), int(order["threads"]))
     config = Path(order["config"]) if order["config"] else None
     return export_file(order["role"], Path(order["weights"]), config, host)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from appliance.contracts import Session
+from appliance.contracts import JsonDict, Session
 from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemanticConfig
+from appliance.engine.placement import PlacedNetwork
 from appliance.errors import Busy, TooLarge
 
 SLOTS = 8  # answers under way at once
@@ -124,6 +126,10 @@ class SessionDecoder(Decoder):
         for values in (self._rows, self._tokens, self._positions, self._logits):
             values[place.number] = 0
         self._reserve.free(place.number, place.rows)
+
+    def rows(self) -> tuple[JsonDict, ...]:
+        placed = self._prefill.records if isinstance(self._prefill, PlacedNetwork) else ()
+        return tuple(asdict(record) for record in placed)
 
     def close(self) -> None:
         self._calls.clear()
