@@ -6,12 +6,13 @@ folders appear whole, and a worker takes them up between two requests.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 
 from appliance.contracts import JsonDict
 from appliance.engine.gpt_sovits.pairing import ENGINE, EXPORTED
-from appliance.errors import InvalidInput, NotFound
+from appliance.errors import InvalidInput
 from appliance.jobs.kinds import JobKind
 from appliance.jobs.records import CLONE, IMPORT, OPTIMIZE, ChildSpec, Job, OptimizeRequest, OptimizeTask
 from appliance.settings import Settings
@@ -59,14 +60,8 @@ class OptimizeKind(JobKind):
     async def child_spec(self, job: Job) -> ChildSpec:
         settings, state = self._settings, self._state
         threads = settings.worker.threads or max(1, (os.cpu_count() or 1) // settings.worker.count)
-        rows = [row for row in job.spec["files"] if self._blobs.path(row["weights"]).is_file()]
-        if not rows:
-            raise NotFound("blob_not_found", digest=job.spec["files"][0]["weights"])
         task = OptimizeTask(
-            files=tuple(
-                row | {part: str(self._blobs.path(row[part]).absolute()) for part in ("weights", "config") if row[part]}
-                for row in rows
-            ),
+            files=await asyncio.to_thread(self._located, job.spec["files"]),
             backends=tuple(job.spec["backends"] or settings.engine.backends),
             cache_dir=str(state.cache.absolute()),
             plugins=settings.plugins.model_dump(mode="json"),
@@ -80,6 +75,13 @@ class OptimizeKind(JobKind):
             nice=settings.clone.nice,
             socket=str(settings.clone.socket) if settings.clone.socket else None,
             task=task.as_json(),
+        )
+
+    def _located(self, files: Sequence[JsonDict]) -> tuple[JsonDict, ...]:
+        """Digests -> paths. Raises NotFound("blob_not_found") and what else `BlobStore.path` raises."""
+        parts = ("weights", "config")
+        return tuple(
+            row | {part: str(self._blobs.path(row[part]).absolute()) for part in parts if row[part]} for row in files
         )
 
     async def require(self, job: Job) -> None:

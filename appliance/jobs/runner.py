@@ -353,7 +353,6 @@ class JobRunner:
             await self._queue.record(job, Progress("file", 0.99))
             result = await self._kinds[job.kind].file(job, word["result"])
             await self._queue.end(job, DONE, result=result)
-            await self._follow(job, result)
         elif word.get("event") == "failed":
             if word["error"]["code"] == "storage_full":
                 raise error_from_record(word["error"])
@@ -370,8 +369,10 @@ class JobRunner:
         else:
             error = {"kind": "Unavailable", "code": "job_crashed", "measured": {"status": ended.status}}
             await self._queue.end(job, FAILED, error=error)
-        is_done = (await self._queue.get(job.tenant, job.id)).state == DONE
-        await asyncio.to_thread(self._clear, job.id, keeps_samples=is_done)
+        row = await self._queue.get(job.tenant, job.id)
+        await asyncio.to_thread(self._clear, job.id, keeps_samples=row.state == DONE)
+        if row.state == DONE and row.result is not None:
+            await self._follow(row, row.result)
 
     async def _follow(self, job: Job, result: JsonDict) -> None:
         """Queue what a finished job leaves to be done; where it cannot be, a worker does it at first need."""
