@@ -110,6 +110,7 @@ class JobRunner:
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._working: asyncio.Task[None] | None = None
         self._child: tuple[str, ChildProcess] | None = None  # (job id, process)
+        self._gives_way = False  # whether the running job may be interrupted by one that somebody asked for
         self._full_disk_retry_s = FULL_DISK_RETRY_S
 
     # ------------------------------------------------------------ life
@@ -138,15 +139,11 @@ class JobRunner:
         Raises InvalidInput (voice_id_invalid, language_unknown, steps_out_of_range, dataset_empty, dataset_too_short,
         dataset_mixed_speakers), NotFound (recording_not_found), Forbidden (consent_…, starter_voice_protected), Busy.
         """
-        job = await self._queue.add(tenant, CLONE, await self._cloning.prepare(tenant, request))
-        self._wake.set()
-        return job
+        return await self._add(tenant, CLONE, await self._cloning.prepare(tenant, request))
 
     async def submit_slice(self, tenant: str, request: SliceRequest) -> Job:
         """Keep a long recording and queue its cutting into clips. Raises StorageFull, Busy."""
-        job = await self._queue.add(tenant, SLICE, await self._slicing.prepare(tenant, request))
-        self._wake.set()
-        return job
+        return await self._add(tenant, SLICE, await self._slicing.prepare(tenant, request))
 
     async def submit_import(self, tenant: str, request: ImportRequest) -> Job:
         """Queue the import of weights.
@@ -156,12 +153,10 @@ class JobRunner:
         job_id = new_id("job")
         spec = await asyncio.to_thread(self._importing.prepare, request, job_id)
         try:
-            job = await self._queue.add(tenant, IMPORT, spec, job_id)
+            return await self._add(tenant, IMPORT, spec, job_id)
         except VoicedError:
             await self._importing.discard(job_id)
             raise
-        self._wake.set()
-        return job
 
     async def submit_optimize(self, tenant: str, request: OptimizeRequest) -> Job:
         """Queue the preparation of weights for the backends of this box; one that waits already is not queued twice.
@@ -170,8 +165,13 @@ class JobRunner:
         Busy.
         """
         spec = await self._optimizing.prepare(tenant, request)
-        job = await self._queue.waiting_like(tenant, OPTIMIZE, spec) or await self._queue.add(tenant, OPTIMIZE, spec)
+        return await self._queue.waiting_like(tenant, OPTIMIZE, spec) or await self._add(tenant, OPTIMIZE, spec)
+
+    async def _add(self, tenant: str, kind: str, spec: JsonDict, job_id: str = "") -> Job:
+        job = await self._queue.add(tenant, kind, spec, job_id)
         self._wake.set()
+        if kind != OPTIMIZE and self._gives_way and self._child is not None:
+            await self._child[1].stop()  # what it has exported stays; it goes on when nobody waits
         return job
 
     async def finish(self, job: Job) -> Job:
@@ -300,7 +300,7 @@ class JobRunner:
         unrecorded: JsonDict | None = None  # the last progress, where it came too soon after another
         recorded = 0.0
         async with start_child(spec) as child:
-            self._child = (job.id, child)
+            self._child, self._gives_way = (job.id, child), job.kind == OPTIMIZE
             watching = asyncio.create_task(self._watch(job, child))
             try:
                 async with aclosing(child.lines()) as lines:
