@@ -279,6 +279,21 @@ def test_arrays_of_other_types_and_places_are_refused(files):
             session.bind(arrays_of(session, rows, capacity))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("name", "value"), [("keys_0", np.nan), ("values_0", np.inf), ("values_1", -np.inf)])
+def test_what_is_not_finite_shows_in_the_logits_of_that_answer_alone(files, level, bits, name, value):
+    session = load(files[bits], level)
+    arrays = arrays_of(session)
+    step = session.bind(arrays)
+    step()
+    wanted = arrays["logits"][1].copy()
+    arrays[name][0, 2, 1, 5] = value
+    step()
+    assert not np.isfinite(arrays["logits"][0]).any()
+    assert np.array_equal(arrays["logits"][1], wanted)
+
+
 # ---------------------------------------------------------------- threads
 
 

@@ -25,6 +25,7 @@ inline float largest_of(Floats values) {
     return most;
 }
 
+// Where b is not a number, so is the result.
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
 constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number in the lowest bits
@@ -35,7 +36,7 @@ constexpr float SERIES[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f
 
 // e^x for x <= 0: 2^n times a polynomial in what is left, |rest| <= ln(2) / 2 (coefficients as in Cephes).
 inline Floats exponential(Floats x) {
-    x = larger(x, all(-87.0f));
+    x = larger(all(-87.0f), x);
     Ints whole = rounded(x * 1.44269504f);
     Floats n = __builtin_convertvector(whole, Floats);
     Floats rest = multiply_add(n, all(-0.693359375f), x);
@@ -46,7 +47,8 @@ inline Floats exponential(Floats x) {
     return y * reinterpret_cast<Floats>((whole + 127) << 23);
 }
 
-// Floats -> numbers of 8 bits with one scale per group, the largest becomes 127.
+// Floats -> numbers of 8 bits with one scale per group, the largest becomes 127. What is not finite makes the scale not
+// a number, so that it is still seen in the logits.
 void prepare(const Matrix& m, const float* x, int rows, Operand& to) {
     to.floats = x;
     if (!m.group) return;
@@ -55,8 +57,11 @@ void prepare(const Matrix& m, const float* x, int rows, Operand& to) {
             const float* from = x + size_t(row) * m.inputs + size_t(g) * m.group;
             int8_t* numbers = to.numbers + size_t(row) * m.padded() + size_t(g) * m.group;
             const int count = m.inputs - g * m.group < m.group ? m.inputs - g * m.group : m.group;
-            Floats most = {};
-            for (int k = 0; k < count; k += LANES) most = larger(most, larger(load(from + k), -load(from + k)));
+            Floats most = {}, nothing = {};
+            for (int k = 0; k < count; k += LANES) {
+                most = larger(most, larger(load(from + k), -load(from + k)));
+                nothing += load(from + k) * 0.0f;
+            }
             const float peak = largest_of(most);
             const Floats up = all(peak > 0 ? 127 / peak : 0);
             Ints total = {};
@@ -68,7 +73,7 @@ void prepare(const Matrix& m, const float* x, int rows, Operand& to) {
             }
             int32_t sum = 0;
             for (int lane = 0; lane < LANES; lane++) sum += total[lane];
-            to.scales[row * m.groups + g] = peak / 127;
+            to.scales[row * m.groups + g] = peak / 127 + sum_of(nothing);
             to.offsets[row * m.groups + g] = -OFFSET * sum;
         }
 }
@@ -134,7 +139,7 @@ void tile(const Matrix& m, int strip, const Operand& in, int row, float* out, bo
         halves_tile<ROWS, COUNT>(m, strip, in, row, total);
     for (int r = 0; r < ROWS; r++)
         for (int s = 0; s < COUNT; s++) {
-            const Floats y = rectified ? larger(total[r][s], Floats{}) : total[r][s];
+            const Floats y = rectified ? larger(Floats{}, total[r][s]) : total[r][s];
             store(out + size_t(row + r) * m.panels * PANEL + (strip + s) * LANES, y);
         }
 }
