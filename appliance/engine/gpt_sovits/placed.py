@@ -11,8 +11,11 @@ failed, the network itself computes.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +37,7 @@ WINDOWS = (20, 24, 36, 48, 64, 112, 208)  # frames that are voiced at once
 KNOWN = (24, 48, 80, 128, 224, 416)  # frames that the prior sees; beyond, multiples of the last one's half
 PHONES = 32  # phones are padded to multiples
 TEXTS_KEPT = 8
+QUIET_S = 2.0  # after a request, before another length is met
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -109,6 +113,7 @@ class PlacedSound:
         self._network = network
         self._sessions = dict(sessions)
         self._texts: dict[bytes, NDArray[Any]] = {}
+        self._used_at = 0.0  # when a request computed last
 
     def frames(self, tokens: int, speed: float = 1.0) -> int:
         return self._network.frames(tokens, speed)
@@ -122,6 +127,7 @@ class PlacedSound:
 
     @torch.inference_mode()
     def features(self, codes: Tensor, phone_ids: Tensor, ge: Tensor) -> Tensor:
+        self._used_at = time.monotonic()
         if not self._sessions:
             return self._network.features(codes, phone_ids, ge)
         frames = codes.shape[2] * self.config.frames_per_token
@@ -134,6 +140,7 @@ class PlacedSound:
 
     @torch.inference_mode()
     def voice(self, features: Tensor, ge: Tensor, noise: Tensor | None, is_end: bool = True) -> Tensor:
+        self._used_at = time.monotonic()
         if not self._sessions:
             return self._network.voice(features, ge, noise)
         latent, timbre = self._network.latent(features, noise).numpy(), ge.numpy()
@@ -154,13 +161,29 @@ class PlacedSound:
         return next(fitting, wanted)
 
     def warm_up(self) -> None:
-        """Meet all lengths once, so that no request has to wait for it."""
+        """Meet what a first part of sound needs now, and all other lengths while nobody speaks."""
+        self._meet(KNOWN[:1], WINDOWS[:1])
+        threading.Thread(target=self._meet_later, name="lengths", daemon=True).start()
+
+    def _meet_later(self) -> None:
+        try:
+            for frames, size in itertools.zip_longest(KNOWN[1:], WINDOWS[1:]):
+                while time.monotonic() - self._used_at < QUIET_S:
+                    time.sleep(QUIET_S)
+                self._meet((frames,) if frames else (), (size,) if size else ())
+        except Exception as error:  # noqa: BLE001 - closed meanwhile, say; a request would find out by itself
+            log.info("not all lengths were met beforehand: %s", error)
+
+    @torch.inference_mode()
+    def _meet(self, known: Sequence[int], sizes: Sequence[int]) -> None:
         ge = torch.zeros(1, self.config.gin_channels, 1)
-        for frames in KNOWN:
+        for frames in known:
             codes = torch.zeros(1, 1, frames // self.config.frames_per_token, dtype=torch.long)
-            self.features(codes, torch.zeros(1, PHONES, dtype=torch.long), ge)
-        for size in WINDOWS:
-            self.voice(torch.zeros(1, self.config.hidden_channels, size), ge, None)
+            phones = torch.zeros(1, PHONES, dtype=torch.long)
+            self._sessions["s2.frames"].run(self._prior_feeds(codes, phones, ge))
+        for size in sizes:
+            latent = np.zeros((1, self.config.inter_channels, size), np.float32)
+            self._sessions["s2.voice"].run({"latent": latent, "timbre": ge.numpy()})
 
     def close(self) -> None:
         for session in self._sessions.values():
