@@ -162,7 +162,7 @@ class PlacedSound:
 
     def warm_up(self) -> None:
         """Meet what a first part of sound needs now, and all other lengths while nobody speaks."""
-        self._meet(KNOWN[:1], WINDOWS[:1])
+        self._meet(KNOWN[:1], WINDOWS[:2])  # `speaking.PARTS` begin with the one, `WIDE_PARTS` with the other
         threading.Thread(target=self._meet_later, name="lengths", daemon=True).start()
 
     def _meet_later(self) -> None:
