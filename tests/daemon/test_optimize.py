@@ -86,6 +86,7 @@ def test_what_was_imported_is_exported_by_itself_and_rebuilt_when_damaged(stick,
         added = site.voiced(*order, *words, state_dir=here)
         assert added.code == 0, added.err
         assert len(speak(box)) > 8_000  # whether or not the job has got that far
+        until(lambda: len(json.loads(ask(box, "/v1/jobs"))["items"]) == 2)
         jobs = json.loads(ask(box, "/v1/jobs"))["items"]
         assert [job["kind"] for job in jobs] == ["optimize", "import"]
         until(lambda: json.loads(ask(box, f"/v1/jobs/{jobs[0]['id']}"))["state"] not in {"queued", "running"})
