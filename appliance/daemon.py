@@ -27,6 +27,7 @@ from appliance.doors.http.app import serve_http
 from appliance.doors.http.listeners import lan_speaks_tls
 from appliance.doors.http.services import Box, Services
 from appliance.doors.metrics import Metrics
+from appliance.doors.peer_following import following
 from appliance.doors.wyoming.door import WyomingDoor
 from appliance.doors.wyoming.info import InfoRooms
 from appliance.doors.wyoming.session import SessionRooms
@@ -208,6 +209,7 @@ async def _open_doors(stack: AsyncExitStack, services: Services) -> str:
     services.office.peers.url = await asyncio.to_thread(_lan_url, settings, url)
     await stack.enter_async_context(wyoming.opened())
     if settings.discovery.enabled:
+        await stack.enter_async_context(following(services.office.peers))
         await stack.enter_async_context(announce(box, url, settings))
         if wyoming.port:
             await stack.enter_async_context(announce_wyoming(box, wyoming.port, settings))

@@ -106,7 +106,7 @@ class Announcer:
             return RemoteZone(name, zone, outlet, remote)
 
         self.zones = {name: make_zone(name, zone) for name, zone in settings.named_zones.items()}
-        self.guests = GuestDesk(self, blobs, surroundings.witness)
+        self.guests = GuestDesk(self, surroundings.witness)
         shelf = MusicShelf(settings.music_dir or surroundings.music_dir)
         here = {name: zone for name, zone in self.zones.items() if isinstance(zone, Zone)}
         levels = MusicLevels(db, settings.music_lufs)

@@ -6,7 +6,6 @@ circles.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,12 +28,13 @@ from appliance.announcer.remote_zone import RemoteZone
 from appliance.contracts import JsonDict, PeerGrant
 from appliance.errors import Busy, Forbidden, NotFound, StorageFull, Unavailable, VoicedError
 from appliance.events import DONE, Event
-from appliance.voices.blobs import BlobStore
 
 if TYPE_CHECKING:
     from appliance.announcer.announcer import Announcer
 
 log = logging.getLogger(__name__)
+
+Arrived = Callable[[str], Awaitable[int | None]]
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Guest:
 class GuestDesk:
     """The receiving side of zones that lead to this box."""
 
-    def __init__(self, announcer: Announcer, blobs: BlobStore, witness: Callable[[Event], Awaitable[object]]) -> None:
+    def __init__(self, announcer: Announcer, witness: Callable[[Event], Awaitable[object]]) -> None:
         self._announcer = announcer
-        self._blobs = blobs
         self._witness = witness
 
-    async def take(self, guest: Guest, document: Any, have: Callable[[str], int]) -> JsonDict:
-        """An order: how it stands. `have`: how much of a sound (by digest) has arrived so far.
+    async def take(self, guest: Guest, document: Any, arrived: Arrived) -> JsonDict:
+        """An order: how it stands. `arrived` tells of a sound, by digest, how many bytes this guest has sent so far;
+        None: all of it. That some other tenant has the same one counts for nothing.
 
         Raises InvalidInput("peer_order_invalid"), Unavailable.
         """
@@ -68,8 +68,9 @@ class GuestDesk:
         if code:
             await self._witness(_event(guest, order, REFUSED, code))
             return {"state": REFUSED, "code": code}
-        if not await asyncio.to_thread(self._blobs.has, order.sound):
-            return {"state": SOUND_MISSING, "have": await asyncio.to_thread(have, order.sound)}
+        have = await arrived(order.sound)
+        if have is not None:
+            return {"state": SOUND_MISSING, "have": have}
         if not order.is_final:
             return {"state": READY}
         return await self._queue(guest, order)

@@ -93,9 +93,14 @@ class OfferDesk:
             return {"have": size, "is_complete": True}
         return await asyncio.to_thread(self._put, self._place(peer), digest, (size, offset), part)
 
-    def arrived(self, peer: Peer, digest: str) -> int:
-        """How many bytes of a file that is not complete are here from this peer. Blocks."""
-        return _size(self._place(peer) / f"{digest}.part") if _DIGEST.fullmatch(digest) else 0
+    async def arrived(self, peer: Peer, digest: str) -> int | None:
+        """How many bytes of a file are here from this peer; None: it has sent all of it, or its tenant has it."""
+        if not _DIGEST.fullmatch(digest):
+            return 0
+        place, ours = self._place(peer), await self._renditions.held(peer.tenant, [digest])
+        if await asyncio.to_thread(self._is_here, place, digest, ours):
+            return None
+        return await asyncio.to_thread(_size, place / f"{digest}.part")
 
     async def commit(self, peer: Peer, offer_id: str) -> JsonDict:
         """Let this box carry it. Doing it again is doing it once. Raises NotFound, Conflict, Unavailable."""

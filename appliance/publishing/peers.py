@@ -37,6 +37,7 @@ CODE_LENGTH = 10  # 49 bits, for ten minutes and five attempts
 CODE_LIFE_S = 600.0
 MOST_ATTEMPTS = 5
 TIMEOUT_S = 30.0
+LOOK_TIMEOUT_S = 5.0
 MOST_ANSWER_BYTES = 1 << 22
 NOTHING = PeerGrant()
 MOST_PEM = 10_000  # characters of a certificate
@@ -96,6 +97,8 @@ class PeerStore:
         self._invitations: dict[str, _Invitation] = {}  # tenant -> the one that is open
         self._turns: dict[tuple[str, str], threading.Lock] = {}  # (uuid, lane): they arrive in order of their numbers
         self._sent: dict[tuple[str, str], int] = {}
+        self._moved: dict[str, str] = {}  # uuid -> where it was found; senders that are under way follow
+        self.away: set[str] = set()  # those that did not answer the last message
         self.url = ""  # of this box, as peers reach it; known once the doors are open
 
     # ------------------------------------------------------------ pairing
@@ -156,10 +159,18 @@ class PeerStore:
         row = {"tenant": tenant, **theirs, "paired_at": utc_now(), **_grant_columns(grant)}
 
         def write(db: sqlite3.Connection) -> Peer:
-            db.execute("DELETE FROM peers WHERE tenant = ? AND uuid = ?", (tenant, theirs["uuid"]))
-            insert_row(db, "peers", row)
-            return _find(db, tenant, theirs["uuid"])
+            known = "SELECT 1 FROM peers WHERE tenant = ? AND uuid = ? AND public_key = ?"
+            key = (tenant, theirs["uuid"])
+            if db.execute(known, (*key, theirs["public_key"])).fetchone():
+                # what was numbered and signed with this key before the new code must not count again
+                changes = ", ".join(f"{name} = :{name}" for name in row)
+                db.execute(f"UPDATE peers SET {changes} WHERE tenant = :tenant AND uuid = :uuid", row)  # noqa: S608
+            else:
+                db.execute("DELETE FROM peers WHERE tenant = ? AND uuid = ?", key)
+                insert_row(db, "peers", row)
+            return _find(db, *key)
 
+        self._moved.pop(theirs["uuid"], None)
         return await self._db.write(write, durable=True)
 
     # ------------------------------------------------------------ the list
@@ -189,8 +200,26 @@ class PeerStore:
 
         return await self._db.write(change, durable=True)
 
+    async def follow(self, uuid: str, url: str) -> bool:
+        """Somebody says that a paired box is at `url` now. Believed when its own TLS answers there; a box that was
+        paired without TLS is not followed, since anybody could answer in its name.
+        """
+        query = "SELECT * FROM peers WHERE uuid = ? AND authority <> '' AND url <> ?"
+        rows = await self._db.read(lambda db: db.execute(query, (uuid, url)).fetchall())
+        for peer in map(_peer, rows):
+            try:
+                there = Address(url, peer.authority, LOOK_TIMEOUT_S)
+                found = await asyncio.to_thread(_exchange, there, "GET", "/v1/peer", b"", {})
+            except (Unavailable, Forbidden, InvalidInput):
+                continue
+            if url.startswith("https:") and found.get("public_key") == peer.public_key:
+                await self.relocate(uuid, url)
+                return True
+        return False
+
     async def relocate(self, uuid: str, url: str) -> None:
-        """A paired box was discovered at another address. Trust does not hang on it: messages are signed."""
+        """Reach a paired box at another address from now on."""
+        self._moved[uuid] = url
         await self._db.write(lambda db: db.execute("UPDATE peers SET url = ? WHERE uuid = ?", (url, uuid)) and None)
 
     # ------------------------------------------------------------ messages
@@ -220,13 +249,21 @@ class PeerStore:
                 number = self._next_number(peer.uuid, lane)
                 signature = self._me.key.sign(signed_bytes(method, path, number, body, peer.uuid))
                 headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex()}
-                return _exchange(Address(peer.url, peer.authority, timeout_s), method, path, body, headers)
+                there = Address(self._moved.get(peer.uuid, peer.url), peer.authority, timeout_s)
+                try:
+                    answer = _exchange(there, method, path, body, headers)
+                except Unavailable:
+                    self.away.add(peer.uuid)
+                    raise
+                self.away.discard(peer.uuid)
+                return answer
 
         return send
 
     def _next_number(self, uuid: str, lane: str = "") -> int:
         """Larger than any before: the clock in nanoseconds, or one more where it was turned back. A clock that is
-        turned back while the box is off ends the pairing's messages until it has caught up; pairing again helps too.
+        turned back while the box is off ends the pairing's messages until it has caught up; removing the pairing on
+        the other box and pairing again helps too.
         """
         self._sent[uuid, lane] = max(time.time_ns(), self._sent.get((uuid, lane), 0) + 1)
         return self._sent[uuid, lane]

@@ -54,7 +54,6 @@ class VoiceGate:
         self._rooms = rooms
         self.prints = rooms.prints
         self.listen = rooms.listen
-        self.listen = rooms.listen
         self._settings = settings
         self._imported: ImportedModel | None = None
         self.problem = ""  # code of why the imported model does not decide

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from two_boxes import RATE, lay_cable, make_place, pair_up, plug_in, remove_networks, times_heard, until, why_not
+from two_boxes import RATE, lay_cable, make_place, move, pair_up, plug_in, remove_networks, times_heard, until, why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "possible here")
 
@@ -179,6 +179,18 @@ def test_a_box_that_is_killed_while_it_plays_repeats_once_and_one_that_asked_is_
     ended = shop.over(second)
     assert (ended["state"], ended["zones"][0]["repeated"]) == ("done", 0)
     assert times_heard(branch.played(), shop.sound_of(second)) == 1
+
+
+def test_a_box_that_comes_back_at_another_address_is_found(boxes):
+    shop, branch = boxes
+    allow(branch, "hall")
+    branch.box.stop(10)
+    move(branch, "10.77.0.3")
+    branch.box.start()
+    message = shop.over(shop.say("You have moved, and are greeted all the same.", "branch"), 90)
+    assert message["state"] == "done", message
+    assert times_heard(branch.played(), shop.sound_of(message["id"])) == 1
+    assert shop.ask("GET", "/v1/peers")[1]["items"][0]["url"] == branch.lan_url
 
 
 def test_a_box_that_was_removed_may_say_nothing_any_more(boxes):

@@ -150,6 +150,7 @@ def make_place(folder: Path, space: str, address: str, name: str, zones: dict[st
         "VOICED_LOUDSPEAKER__ZONES": json.dumps(zones),
         "VOICED_LOUDSPEAKER__SAMPLE_RATE": str(RATE),
         "VOICED_LOUDSPEAKER__CHIME": "false",
+        "VOICED_DISCOVERY__ENABLED": "true",
         "VOICED_DISCOVERY__NAME": name,
         "VOICED_HTTP__HOST": "0.0.0.0",
         "ALSA_CONFIG_PATH": str(card),
@@ -157,6 +158,13 @@ def make_place(folder: Path, space: str, address: str, name: str, zones: dict[st
     box = tone_box(folder, **settings)
     box.within = ("ip", "netns", "exec", space)
     return Place(space, address, box, folder / "played.raw")
+
+
+def move(place: Place, address: str) -> None:
+    """Give it another address."""
+    _ip("-n", place.space, "addr", "flush", "dev", "cable")
+    place.address = address
+    plug_in(place)
 
 
 def pair_up(first: Place, second: Place) -> str:

@@ -136,6 +136,8 @@ async def test_a_stranger_and_a_repeated_message_are_refused(pair):
     assert (await send(good))[0] == 200
     assert await send(good) == (403, "peer_refused")  # heard before
     assert (await send(headers(me.key, number=number - 1)))[0] == 403
+    await first.office.peers.pair("main", second.url, second.office.peers.invite("main")["code"])
+    assert await send(good) == (403, "peer_refused")  # heard before they were paired once more
     for uuid, key in (("x", "zz"), ("..", "00" * 32), ("../up", "00" * 32), ("", "00" * 32)):
         with pytest.raises(Forbidden):
             peers._introduced({"uuid": uuid, "public_key": key})

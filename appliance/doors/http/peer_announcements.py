@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from appliance.announcer.guests import Guest
@@ -18,9 +20,8 @@ async def take_order(request: web.Request) -> web.Response:
     """`POST /v1/peer/announcements`."""
     peer, document = await _read(request)
     services = services_of(request)
-    answer = await services.announcer.guests.take(
-        _guest(peer), document, lambda digest: services.office.offers.arrived(peer, digest)
-    )
+    arrived = partial(services.office.offers.arrived, peer)
+    answer = await services.announcer.guests.take(_guest(peer), document, arrived)
     return answer_json(answer)
 
 
