@@ -37,7 +37,7 @@ WINDOWS = (20, 24, 36, 48, 64, 112, 208)  # frames that are voiced at once
 KNOWN = (24, 48, 80, 128, 224, 416)  # frames that the prior sees; beyond, multiples of the last one's half
 PHONES = 32  # phones are padded to multiples
 TEXTS_KEPT = 8
-QUIET_S = 2.0  # after a request, before another length is met
+QUIET_S = 5.0  # after a request, before another length is met
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -163,6 +163,7 @@ class PlacedSound:
     def warm_up(self) -> None:
         """Meet what a first part of sound needs now, and all other lengths while nobody speaks."""
         self._meet(KNOWN[:1], WINDOWS[:2])  # `speaking.PARTS` begin with the one, `WIDE_PARTS` with the other
+        self._used_at = time.monotonic()  # a request may be what it is opened for
         threading.Thread(target=self._meet_later, name="lengths", daemon=True).start()
 
     def _meet_later(self) -> None:
