@@ -7,16 +7,15 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from appliance.contracts import StarterVoice, VoiceAssets
 from appliance.database import Database, insert_row, utc_now
-from appliance.errors import Conflict, Corrupt, InvalidInput, NotFound
+from appliance.errors import Conflict, InvalidInput, NotFound
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.vault.keys import VOICE, Owner, owner_of
-from appliance.voices.blobs import BlobStore, digest_of
+from appliance.voices.blobs import BlobStore
 from appliance.voices.records import (
     AliasMove,
     NewVersion,
@@ -27,8 +26,7 @@ from appliance.voices.records import (
     is_voice_id,
     to_json,
 )
-
-_ALWAYS_VERIFIED_BYTES = 8 << 20  # a few ms to hash; a larger file is hashed again only after it changed
+from appliance.voices.verified_files import VerifiedFiles
 
 EVIDENCE = "exam:"  # roles of files that prove what a version was, and that no engine reads
 ROLLBACK = "rollback"  # kind of an alias move; others: promote, delete, seed
@@ -74,7 +72,7 @@ class VoiceRegistry:
     def __init__(self, db: Database, blobs: BlobStore) -> None:
         self._db = db
         self._blobs = blobs
-        self._verified: dict[str, tuple[int, int, int]] = {}  # digest -> (inode, size, mtime) when it was last hashed
+        self._files = VerifiedFiles(blobs)
 
     async def list_voices(self, tenant: str, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Voice]:
         """The tenant's voices by id."""
@@ -181,7 +179,7 @@ class VoiceRegistry:
         Raises as `BlobStore.path`: Corrupt("blob_corrupt"), NotFound (blob_not_found, erased), …
         """
         needed = {role: digest for role, digest in version.files.items() if not role.startswith(EVIDENCE)}
-        files = await asyncio.to_thread(self._verified_files, needed)
+        files = await asyncio.to_thread(self._files.paths, needed)
         identity = to_json([version.engine, needed, version.settings])
         key = f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
         return VoiceAssets(key=key, engine=version.engine, files=files, settings=version.settings)
@@ -226,18 +224,6 @@ class VoiceRegistry:
             return True
 
         return await self._db.write(file, durable=True)
-
-    def _verified_files(self, files: Mapping[str, str]) -> dict[str, Path]:
-        places = {role: self._blobs.path(digest) for role, digest in files.items()}
-        for role, digest in files.items():
-            facts = places[role].stat()
-            seen = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-            if facts.st_size <= _ALWAYS_VERIFIED_BYTES or self._verified.get(digest) != seen:
-                found = digest_of(places[role])
-                if found != digest:
-                    raise Corrupt("blob_corrupt", digest=digest, found=found)
-                self._verified[digest] = seen
-        return places
 
 
 def _parse(spec: str, version: int | None) -> tuple[str, int | None]:
