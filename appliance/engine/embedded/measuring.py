@@ -30,7 +30,7 @@ PHRASES = (  # Mandarin and English from one word to a sentence, as the front en
 )
 LENGTHS = (80.0, 800.0)  # frames of 12.5 ms between which the fit is used
 _LUFS = "lufs"
-_DEVIATION = "deviation."
+MEAN, DEVIATION = "mean.", "deviation."  # how inputs of the generator begin
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Measures:
         """The inputs of the generator, (1, C, 1) each, for a phrase that has so many frames at normal speed."""
         inverse = np.float32(1.0 / np.clip(frames, *LENGTHS))
         values = {name: constant + slope * inverse for name, (constant, slope) in self.fits.items()}
-        return {name: np.exp(row) if name.startswith(_DEVIATION) else row for name, row in values.items()}
+        return {name: np.exp(row) if name.startswith(DEVIATION) else row for name, row in values.items()}
 
 
 def fit_statistics(rows: Sequence[Mapping[str, Array]], frames: Sequence[int]) -> dict[str, Array]:
@@ -54,7 +54,7 @@ def fit_statistics(rows: Sequence[Mapping[str, Array]], frames: Sequence[int]) -
     fits: dict[str, Array] = {}
     for name in rows[0]:
         values = np.stack([row[name] for row in rows]).astype(np.float64)
-        if name.startswith(_DEVIATION):
+        if name.startswith(DEVIATION):
             values = np.log(np.maximum(values, 1e-5))
         fits[name] = np.tensordot(solve, values, 1).astype(np.float32)
     return fits

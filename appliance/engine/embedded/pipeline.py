@@ -33,6 +33,7 @@ from appliance.contracts import (
 from appliance.engine.embedded import assets, graphs, trials
 from appliance.engine.embedded.measuring import PHRASES, Measures, MeasuresOnDisk, fit_statistics
 from appliance.engine.embedded.phrases import analyse_text, cut_phrases, encode_phrase
+from appliance.engine.embedded.shipped import read_shipped
 from appliance.engine.embedded.voice import VOICED_FLOOR_HZ, EmbeddedVoice, read_voice
 from appliance.engine.embedded.windows import Joiner, plan_windows
 from appliance.engine.placement import PlacedNetwork, place
@@ -168,6 +169,17 @@ class EmbeddedEngine(Engine):
         adapted: AdaptedVoice = adapt(task, host, report)
         return adapted
 
+    def measure_starters(self) -> dict[str, Measures]:
+        """What the starter voices' normalisations come to, measured now, by `EmbeddedVoice.digest`; see `shipped`.
+
+        Raises Unavailable("engine_not_loaded"), Corrupt.
+        """
+        loaded = self._loaded
+        if loaded is None:
+            raise Unavailable("engine_not_loaded", engine=self.name)
+        voices = [EmbeddedVoice(pack) for pack in assets.read_packs().values()]
+        return {voice.digest(): _measure(loaded, voice, PHRASES) for voice in voices}
+
     def close(self) -> None:
         with self._turn:
             if self._loaded is not None:
@@ -294,9 +306,9 @@ def _render(
 
 
 def _measures(loaded: _Loaded, voice: EmbeddedVoice) -> Measures:
-    """From the disk, else measured now and filed."""
+    """Those that came with the package, else from the cache, else measured now and filed."""
     key = voice.digest()
-    measures = loaded.measures.read(key)
+    measures = read_shipped(key) or loaded.measures.read(key)
     if measures is None:
         measures = _measure(loaded, voice, PHRASES)
         try:
