@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,13 @@ log = logging.getLogger(__name__)
 PARTS: Mapping[str, tuple[str, ...]] = dict(EXPORTED)  # role of a file of weights -> its networks
 
 
-def sources_of(role: str, weights: Path, config: Path | None) -> dict[str, Source]:
-    """By name of the network."""
+def sources_of(
+    role: str, weights: Path, config: Path | None, digest: Callable[[Path | None], str] = digest_of_source
+) -> dict[str, Source]:
+    """By name of the network; `digest` tells that of a file. Raises OSError."""
     if role not in PARTS:
         return {}
-    digests = digest_of_source(weights), digest_of_source(config)
+    digests = digest(weights), digest(config)
     return {name: Source(ENGINE, name, *digests) for name in PARTS[role]}
 
 

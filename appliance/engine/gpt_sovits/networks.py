@@ -89,8 +89,10 @@ class Networks:
             self._keep("decoder", path, loop)
 
     def _find_s1(self, voice: VoiceAssets, path: Path) -> Mapping[str, Prepared]:
-        found = self._preparation.find("s1", path, voice.files.get("s1_config")) if self._preparation else None
-        return found or {}
+        if self._preparation is None:
+            return {}
+        self._preparation.expect(voice.files)
+        return self._preparation.find("s1", path, voice.files.get("s1_config")) or {}
 
     def _make_loop(self, voice: VoiceAssets, path: Path, prepared: Mapping[str, Prepared]) -> DecodeLoop:
         host = self._preparation.host if self._preparation else EngineHost({}, {}, path.parent)
@@ -182,6 +184,8 @@ class Networks:
     ) -> Network | None:
         """Onto the shelf, ready to be used; None, and remembered, where it has not been exported."""
         preparation = self._preparation
+        if preparation is not None:
+            preparation.expect(voice.files)
         graphs = self._graphs(role, voice)
         sessions = preparation.open(role, path, voice.files.get(f"{role}_config"), graphs) if preparation else None
         if sessions is None:

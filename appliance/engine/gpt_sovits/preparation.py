@@ -23,6 +23,7 @@ from appliance.engine.gpt_sovits.exports import PARTS, export_file, open_network
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.placement import PlacedNetwork
 from appliance.engine.placement_records import CHOSEN, describe
+from appliance.engine.source_digests import SourceDigests
 from appliance.errors import VoicedError
 from appliance.isolation import die_with_parent, leave_network
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NICE = 10
+SPOKEN = ("bert", "s1", "s2")  # what every sentence needs
 REFERENCE = "torch"  # where no export can be used, the networks themselves compute
 
 
@@ -41,6 +43,7 @@ class Preparation:
         self.host = host
         self._store = ArtifactStore(host.cache_dir)
         self._turn = threading.Lock()
+        self._digests = SourceDigests()
         self._children: dict[tuple[str, Path], subprocess.Popen[bytes]] = {}
         self._open: dict[str, PlacedNetwork] = {}
         self._waiting: dict[str, JsonDict] = {}
@@ -48,6 +51,11 @@ class Preparation:
     @cached_property
     def _now(self) -> Circumstances:
         return circumstances(self.host)
+
+    def expect(self, files: Mapping[str, Path]) -> None:
+        """These files of a voice (by role) will be asked for: their digests are read at once, not one by one."""
+        if self._now.backends:
+            self._digests.expect(files[role] for role in SPOKEN if role in files)
 
     def open(
         self, role: str, weights: Path, config: Path | None, graphs: Mapping[str, Graph] | None = None
@@ -84,7 +92,7 @@ class Preparation:
             child = self._children.get((role, weights))
             if child is not None and child.poll() is None:
                 return False
-        sources = sources_of(role, weights, config)
+        sources = sources_of(role, weights, config, self._digests.of)
         for name, source in sources.items():
             try:
                 prepared = self._store.find(source, self._now)
@@ -114,6 +122,7 @@ class Preparation:
 
     def close(self) -> None:
         """End the children; sessions belong to who opened them."""
+        self._digests.close()
         with self._turn:
             for child in self._children.values():
                 if child.poll() is None:
