@@ -65,6 +65,7 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--model", default="v2", choices=MODELS, help="gpt_sovits: sizes of the networks (default v2)")
     command.add_argument("--users", type=int, action="append", help="gpt_sovits: speak for so many at once, too")
+    command.add_argument("--voices", type=int, default=1, help="gpt_sovits: memory of so many voices of one base model")
     command.add_argument("--plot", type=Path, help="gpt_sovits: write the stages as an SVG picture")
     command.set_defaults(command=bench)
 
@@ -110,33 +111,52 @@ def bench(terminal: Terminal) -> int:
 
 def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
     """GPT-SoVITS: fixed workloads on synthetic weights, which lie in the box's cache afterwards (2.5 GB)."""
-    from appliance.cli.bench_gpt_sovits import Bench, plot_svg
+    from appliance.cli.bench_gpt_sovits import plot_svg
 
     given, settings = terminal.arguments, terminal.settings
     with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
         spec = _spec(settings, ENGINE, given.threads, _cache_dir(settings, Path(folder)))
-        spec = replace(spec, backends=tuple(given.backend or spec.backends))
-        with terminal.err.status(terminal.sentence("cli.loading", engine=ENGINE)):
-            measured = Bench(spec.cache_dir / "synthetic", build_host(plugins, spec), given.model)
-        rows, peers = measured.measure(max(1, given.runs), given.users or ())
-    engine = {"name": ENGINE, "voice": measured.voice.key, "load_ms": round(measured.load_ms, 1)}
-    document = {
+        document = _measure_fixed(terminal, plugins, replace(spec, backends=tuple(given.backend or spec.backends)))
+    rows, peers, voices = document["workloads"], document["peers"], document["voices"]
+    if given.plot:
+        given.plot.write_text(plot_svg(rows, peers), encoding="utf-8")
+    if terminal.as_json:
+        terminal.document(document)
+        return 0
+    _print(terminal, document)
+    columns = ("name", "workload", "total_ms", "rtf", "ratio")
+    terminal.table(columns, [[peer[column] for column in columns] for peer in peers])
+    if voices:
+        kinds = ("pss_mb", "rss_mb")
+        ends = [[1, *(voices[kind][0] for kind in kinds), 1.0]]
+        ends += [[voices["count"], *(voices[kind][-1] for kind in kinds), voices["ratio"]]]
+        terminal.table(("voices", *kinds, "ratio"), ends)
+    return 0
+
+
+def _measure_fixed(terminal: Terminal, plugins: Plugins, spec: WorkerSpec) -> JsonDict:
+    from appliance.cli.bench_gpt_sovits import LISTENER, ROLES, Bench, make_voice
+    from appliance.cli.bench_voices import measure_voices
+
+    given, drawn, host = terminal.arguments, spec.cache_dir / "synthetic", build_host(plugins, spec)
+    voices = None
+    with terminal.err.status(terminal.sentence("cli.loading", engine=ENGINE)):
+        voice = make_voice(drawn, host, given.model, (*ROLES, LISTENER) if given.voices > 1 else ROLES)
+        if given.voices > 1:  # before this process holds any: pages that both map would count by halves
+            held = replace(spec, prepares=False)
+            voices = measure_voices(held, given.model, drawn, WORKLOADS["SHORT"], given.voices)
+        measured = Bench(voice, host, given.model)
+    rows, peers = measured.measure(max(1, given.runs), given.users or ())
+    engine = {"name": ENGINE, "voice": voice.key, "load_ms": round(measured.load_ms, 1)}
+    return {
         "machine": {**describe_machine(), "threads": spec.threads, "backends": _backends(plugins, spec)},
         "engine": engine | {"peak_rss_mb": round(measured.memory_mb, 1)},
         "placement": measured.placement(),
         "runs": max(1, given.runs),
         "workloads": rows,
         "peers": peers,
+        "voices": voices,
     }
-    if given.plot:
-        given.plot.write_text(plot_svg(rows, peers), encoding="utf-8")
-    if terminal.as_json:
-        terminal.document(document)
-    else:
-        _print(terminal, document)
-        columns = ("name", "workload", "total_ms", "rtf", "ratio")
-        terminal.table(columns, [[peer[column] for column in columns] for peer in peers])
-    return 0
 
 
 def _spec(settings: Settings, engine: str, threads: int | None, cache_dir: Path) -> WorkerSpec:

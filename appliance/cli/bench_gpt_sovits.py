@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from appliance.contracts import EngineHost, JsonDict
+from appliance.contracts import EngineHost, JsonDict, VoiceAssets
 
 if TYPE_CHECKING:
     from appliance.engine.gpt_sovits.workload import Measured, Workbench
@@ -17,25 +17,32 @@ if TYPE_CHECKING:
 REFERENCE = "torch fp32"  # the networks themselves: what the published implementation runs
 REFERENCE_SHARE = 3  # the reference path is timed in every third round: it takes several times as long
 ROLES = ("s1", "s2", "bert")
+LISTENER = "hubert"  # hears reference clips
+
+
+def make_voice(folder: Path, host: EngineHost, version: str, roles: Sequence[str] = ROLES) -> VoiceAssets:
+    """A voice of drawn weights of official size, with the networks of `roles` exported for the backends of `host`."""
+    from appliance.engine.gpt_sovits.exports import export_file
+    from appliance.engine.gpt_sovits.synthetic import synthetic_voice
+
+    voice = synthetic_voice(folder, version)
+    for role in roles:
+        export_file(role, voice.files[role], voice.files.get(f"{role}_config"), host)
+    return voice
 
 
 class Bench:
     """Two workbenches of the same weights: on backends, and on the networks themselves."""
 
-    def __init__(self, folder: Path, host: EngineHost, version: str) -> None:
+    def __init__(self, voice: VoiceAssets, host: EngineHost, version: str) -> None:
         import torch
 
-        from appliance.engine.gpt_sovits.exports import export_file
         from appliance.engine.gpt_sovits.networks import Networks
         from appliance.engine.gpt_sovits.preparation import Preparation
-        from appliance.engine.gpt_sovits.synthetic import synthetic_voice
         from appliance.engine.gpt_sovits.workload import Workbench
 
         torch.set_num_threads(host.threads)
-        self.version = version
-        self.voice = synthetic_voice(folder, version)
-        for role in ROLES:
-            export_file(role, self.voice.files[role], self.voice.files.get(f"{role}_config"), host)
+        self.version, self.voice = version, voice
         self.preparation = Preparation(host)
         started = time.perf_counter()
         self.networks = Networks(self.preparation)

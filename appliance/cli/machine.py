@@ -32,6 +32,15 @@ def memory_bytes(kind: str) -> int | None:
     return int(row.split()[0]) * 1024 if row else None
 
 
+def resident_mb() -> dict[str, float]:
+    """Memory of this process in MiB: "rss" counts shared pages in full, "pss" this process's share of them.
+
+    Linux 4.14 and later; 0 where the system does not say.
+    """
+    rows = _fields(Path("/proc/self/smaps_rollup"))
+    return {kind.lower(): round(int(rows.get(kind, "0").split()[0]) / 1024, 1) for kind in ("Pss", "Rss")}
+
+
 def _fields(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -146,6 +146,9 @@ class Networks:
         with self._turn:
             for key in [key for key in self._shelf if not roles or key[0].removeprefix(PLACED) in roles]:
                 del self._shelf[key]
+        if self._preparation is not None:
+            for role in roles or KEPT:
+                self._preparation.release(role)
 
     def _get(self, role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Network]) -> Network:
         path = voice.files.get(role)

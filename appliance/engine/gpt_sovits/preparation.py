@@ -22,7 +22,7 @@ from appliance.engine.exporting import circumstances
 from appliance.engine.gpt_sovits.exports import PARTS, export_file, open_network, sources_of
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.placement import PlacedNetwork
-from appliance.engine.placement_records import CHOSEN, describe
+from appliance.engine.placement_records import CHOSEN, Record, describe
 from appliance.engine.source_digests import SourceDigests
 from appliance.errors import VoicedError
 from appliance.isolation import die_with_parent, leave_network
@@ -46,6 +46,7 @@ class Preparation:
         self._digests = SourceDigests()
         self._children: dict[tuple[str, Path], subprocess.Popen[bytes]] = {}
         self._open: dict[str, PlacedNetwork] = {}
+        self._released: dict[str, tuple[Record, ...]] = {}  # what was considered for those that nobody holds any more
         self._waiting: dict[str, JsonDict] = {}
 
     @cached_property
@@ -75,9 +76,19 @@ class Preparation:
             return None
         with self._turn:
             self._open |= opened
+            for name in opened:
+                self._released.pop(name, None)
         if any(record.state == UNTRIED for session in opened.values() for record in session.records):
             self._start(role, weights, config)  # what it measures counts from the next start on
         return opened
+
+    def release(self, role: str) -> None:
+        """Hold the sessions of `role` no longer, so that their memory is free when who opened them lets go of them."""
+        with self._turn:
+            for name in PARTS.get(role, ()):
+                session = self._open.pop(name, None)
+                if session is not None:
+                    self._released[name] = session.records
 
     def find(self, role: str, weights: Path, config: Path | None) -> dict[str, Prepared] | None:
         """As `open`, for those who open them in their own way."""
@@ -117,8 +128,8 @@ class Preparation:
         from dataclasses import asdict
 
         with self._turn:
-            placed = [asdict(record) for session in self._open.values() for record in session.records]
-            return (*placed, *self._waiting.values())
+            known = [*(session.records for session in self._open.values()), *self._released.values()]
+            return (*(asdict(record) for records in known for record in records), *self._waiting.values())
 
     def close(self) -> None:
         """End the children; sessions belong to who opened them."""

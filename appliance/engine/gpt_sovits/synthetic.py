@@ -35,14 +35,16 @@ S2: Mapping[str, JsonDict] = {  # version -> what differs from the sizes of v2
         "upsample_kernel_sizes": [20, 16, 8, 2, 2],
     },
 }
-REFERENCE_S = 5.0
+REFERENCE_S, PITCH_HZ = 5.0, 140.0  # of the first speaker's clip; others' differ in both
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 CHARACTERS = (0x4E00, 21_128)  # first ideograph, size of the vocabulary
 TRANSCRIPT = "今天天气很好，我们一起去公园散步，好不好？"
 
 
-def synthetic_voice(folder: Path, version: str) -> VoiceAssets:
-    """Files of all networks that `version` needs and a clip under `folder`, written once; about 2.5 GB.
+def synthetic_voice(folder: Path, version: str, speaker: int = 0) -> VoiceAssets:
+    """Files of all networks that `version` needs and a clip of `speaker` under `folder`, written once; about 2.5 GB.
+
+    All speakers have the same networks, as voices made of clips alone have.
 
     Raises KeyError for another version, OSError.
     """
@@ -55,12 +57,13 @@ def synthetic_voice(folder: Path, version: str) -> VoiceAssets:
     }
     if version != "v2":
         networks["sv"] = ("sv", {})
-    files: dict[str, Path] = {"reference": _clip(folder / "reference.wav")}
+    files: dict[str, Path] = {"reference": _clip(folder, speaker)}
     for role, (name, config) in networks.items():
         files[role] = _weights(folder / f"{name}.safetensors", role, config)
         files[f"{role}_config"] = folder / f"{name}.json"
         files[f"{role}_config"].write_text(json.dumps(config), "utf-8")
-    return VoiceAssets(f"synthetic:{version}", ENGINE, files, {"transcript": TRANSCRIPT, "language": "zh"})
+    key = f"synthetic:{version}" + (f":{speaker}" if speaker else "")
+    return VoiceAssets(key, ENGINE, files, {"transcript": TRANSCRIPT, "language": "zh"})
 
 
 def _weights(path: Path, role: str, config: JsonDict) -> Path:
@@ -104,11 +107,12 @@ def _vocabulary() -> list[str]:
     return [*MARKS, *"，。！？、：；“”…—", *(chr(first + i) for i in range(size - len(MARKS) - 11))]
 
 
-def _clip(path: Path) -> Path:
-    """A tone with harmonics and words' rhythm."""
-    rate = 32_000
-    time = np.arange(int(REFERENCE_S * rate)) / rate
-    tone = sum(np.sin(2 * np.pi * 140.0 * k * time) / k for k in range(1, 20))
-    noise = 0.01 * np.random.default_rng(0).standard_normal(len(time))
+def _clip(folder: Path, speaker: int) -> Path:
+    """A tone with harmonics and words' rhythm, four to seven seconds long."""
+    rate, seconds = 32_000, 4.0 + (REFERENCE_S - 4.0 + 0.7 * speaker) % 3.0
+    time = np.arange(int(seconds * rate)) / rate
+    tone = sum(np.sin(2 * np.pi * PITCH_HZ * (1.0 + 0.05 * speaker) * k * time) / k for k in range(1, 20))
+    noise = 0.01 * np.random.default_rng(speaker).standard_normal(len(time))
+    path = folder / (f"reference_{speaker}.wav" if speaker else "reference.wav")
     write_wav(path, Audio((0.1 * tone * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * time)) + noise).astype(np.float32), rate))
     return path

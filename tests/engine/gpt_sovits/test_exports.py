@@ -210,6 +210,23 @@ def test_a_network_speaks_by_itself_where_no_backend_is_usable(site) -> None:
     assert networks.bert(voice).character_features("今天").shape[0] == 2
 
 
+def test_networks_that_are_let_go_are_held_by_nobody_and_their_placement_is_still_told(site) -> None:
+    import gc
+    import weakref
+
+    host, voice = site
+    networks = Networks(preparation := Preparation(host))
+    networks.bert(voice)
+    told = preparation.rows()
+    (session,) = (weakref.ref(one) for one in preparation._open.values())
+    networks.drop("bert")
+    gc.collect()
+    assert session() is None
+    assert preparation.rows() == told != ()
+    networks.bert(voice)
+    assert preparation.rows() == told
+
+
 def test_when_every_backend_fails_the_network_goes_on(site) -> None:
     network, sound = sounds(site)
     for session in sound._sessions.values():
