@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from rich.progress import track
 
 from appliance.cli import add_common
+from appliance.cli.bench_peer import PEERS, Peer
 from appliance.cli.machine import describe_machine
 from appliance.contracts import Engine, JsonDict, SpeakTask, StarterVoice, VoiceAssets
 from appliance.engine.gpt_sovits.pairing import ENGINE
@@ -66,6 +68,8 @@ def configure(name: str, command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="v2", choices=MODELS, help="gpt_sovits: sizes of the networks (default v2)")
     command.add_argument("--users", type=int, action="append", help="gpt_sovits: speak for so many at once, too")
     command.add_argument("--voices", type=int, default=1, help="gpt_sovits: memory of so many voices of one base model")
+    command.add_argument("--peer", choices=PEERS, help="gpt_sovits: time another engine in turns with ours")
+    command.add_argument("--peer-python", default=sys.executable, help="the Python that the peer is installed in")
     command.add_argument("--plot", type=Path, help="gpt_sovits: write the stages as an SVG picture")
     command.set_defaults(command=bench)
 
@@ -116,7 +120,8 @@ def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
     given, settings = terminal.arguments, terminal.settings
     with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
         spec = _spec(settings, ENGINE, given.threads, _cache_dir(settings, Path(folder)))
-        document = _measure_fixed(terminal, plugins, replace(spec, backends=tuple(given.backend or spec.backends)))
+        spec = replace(spec, backends=tuple(given.backend or spec.backends))
+        document = _measure_fixed(terminal, plugins, spec, Path(folder, "peer"))
     rows, peers, voices = document["workloads"], document["peers"], document["voices"]
     if given.plot:
         given.plot.write_text(plot_svg(rows, peers), encoding="utf-8")
@@ -125,7 +130,8 @@ def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
         return 0
     _print(terminal, document)
     columns = ("name", "workload", "total_ms", "rtf", "ratio")
-    terminal.table(columns, [[peer[column] for column in columns] for peer in peers])
+    told = [[*(peer[column] for column in columns), peer.get("reason") or peer.get("note")] for peer in peers]
+    terminal.table((*columns, "note"), told)
     if voices:
         kinds = ("pss_mb", "rss_mb")
         ends = [[1, *(voices[kind][0] for kind in kinds), 1.0]]
@@ -134,7 +140,7 @@ def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
     return 0
 
 
-def _measure_fixed(terminal: Terminal, plugins: Plugins, spec: WorkerSpec) -> JsonDict:
+def _measure_fixed(terminal: Terminal, plugins: Plugins, spec: WorkerSpec, folder: Path) -> JsonDict:
     from appliance.cli.bench_gpt_sovits import LISTENER, ROLES, Bench, make_voice
     from appliance.cli.bench_voices import measure_voices
 
@@ -146,7 +152,10 @@ def _measure_fixed(terminal: Terminal, plugins: Plugins, spec: WorkerSpec) -> Js
             held = replace(spec, prepares=False)
             voices = measure_voices(held, given.model, drawn, WORKLOADS["SHORT"], given.voices)
         measured = Bench(voice, host, given.model)
-    rows, peers = measured.measure(max(1, given.runs), given.users or ())
+        peer = Peer(given.peer_python, voice, given.model, folder) if given.peer else None
+    rows, peers = measured.measure(max(1, given.runs), given.users or (), peer)
+    if peer:
+        peer.close()
     engine = {"name": ENGINE, "voice": voice.key, "load_ms": round(measured.load_ms, 1)}
     return {
         "machine": {**describe_machine(), "threads": spec.threads, "backends": _backends(plugins, spec)},

@@ -5,14 +5,16 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from appliance.contracts import EngineHost, JsonDict, VoiceAssets
 
 if TYPE_CHECKING:
-    from appliance.engine.gpt_sovits.workload import Measured, Workbench
+    from appliance.cli.bench_peer import Peer
+    from appliance.engine.gpt_sovits.workload import Measured, Workbench, Workload
 
 REFERENCE = "torch fp32"  # the networks themselves: what the published implementation runs
 REFERENCE_SHARE = 3  # the reference path is timed in every third round: it takes several times as long
@@ -55,30 +57,42 @@ class Bench:
         """Which backend computes which network, and why."""
         return [*self.preparation.rows(), *self.networks.decoder_rows()]
 
-    def measure(self, runs: int, users: Sequence[int]) -> tuple[list[JsonDict], list[JsonDict]]:
-        """Rows of workloads and of the reference path, medians; the two are timed in turns."""
+    def measure(self, runs: int, users: Sequence[int], peer: Peer | None) -> tuple[list[JsonDict], list[JsonDict]]:
+        """Rows of workloads, and of the reference path and `peer`, medians; all are timed in turns."""
         from appliance.engine.gpt_sovits.workload import WORKLOADS
 
         reference = self._make_reference()
         rows, peers = [], []
         for name, workload in WORKLOADS.items():
-            self.fast.speak(workload, is_streaming=True)  # the first one still warms caches and memory pools
-            streamed, whole, theirs = [], [], []
-            for number in range(runs):
-                streamed.append(self.fast.speak(workload, is_streaming=True))
-                whole.append(self.fast.speak(workload, is_streaming=False))
-                if number % REFERENCE_SHARE == 0:
-                    theirs.append(reference.speak(workload, is_streaming=False))
+            streamed, whole, theirs = self._in_turns(workload, runs, reference, peer and partial(peer.speak, name))
             row = {"name": name, "model": self.version, "users": 1, **summary(streamed, whole)}
-            peer = {"name": REFERENCE, "workload": name, "model": self.version, **_peer(theirs, row)}
             rows.append(row)
-            peers.append(peer)
+            peers.append({"name": REFERENCE, "workload": name, "model": self.version, **_peer(theirs, row)})
+            if peer:
+                peers.append(peer.row(name, row))
         for count in users:
             if count > 1:
                 rows += [self._together(name, workload, count) for name, workload in WORKLOADS.items()]
         return rows, peers
 
-    def _together(self, name: str, workload: Any, users: int) -> JsonDict:
+    def _in_turns(
+        self, workload: Workload, runs: int, reference: Workbench, peer: Callable[[Workload], None] | None
+    ) -> tuple[list[Measured], list[Measured], list[Measured]]:
+        """Ours streaming and in one go, and the reference path; the first round of ours and of `peer` warms up."""
+        self.fast.speak(workload, is_streaming=True)
+        if peer:
+            peer(workload)
+        streamed, whole, theirs = [], [], []
+        for number in range(runs):
+            streamed.append(self.fast.speak(workload, is_streaming=True))
+            whole.append(self.fast.speak(workload, is_streaming=False))
+            if number % REFERENCE_SHARE == 0:
+                theirs.append(reference.speak(workload, is_streaming=False))
+            if peer:
+                peer(workload)
+        return streamed, whole, theirs
+
+    def _together(self, name: str, workload: Workload, users: int) -> JsonDict:
         began = time.perf_counter()
         done = self.fast.speak_together(workload, users)
         spent_s = time.perf_counter() - began
@@ -117,24 +131,26 @@ def plot_svg(rows: Sequence[JsonDict], peers: Sequence[JsonDict]) -> str:
     bars = [(f"{row['model']} {row['name']}", row["stages"], row["audio_s"]) for row in rows if row["users"] == 1]
     lengths = {row["name"]: row["audio_s"] for row in rows}
     bars += [
-        (f"{one['model']} {one['workload']}, {one['name']}", one["stages"], lengths[one["workload"]]) for one in peers
+        (f"{one['model']} {one['workload']}, {one['name']}", one["stages"], lengths[one["workload"]])
+        for one in peers
+        if one["stages"]
     ]
     longest = max(sum(stages.values()) / seconds for _, stages, seconds in bars)
-    colours = ("#345995", "#e26d5c", "#8a9a5b", "#e9c46a", "#7b6d8d")
+    colours = dict(zip(bars[0][1], ("#345995", "#e26d5c", "#8a9a5b", "#e9c46a", "#7b6d8d"), strict=False))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {40 * len(bars) + 40}" font-family="sans-serif">'
     ]
     for number, (title, stages, seconds) in enumerate(bars):
         x, y = 260.0, 40 * number + 10
         lines.append(f'<text x="250" y="{y + 17}" text-anchor="end" font-size="13">{title}</text>')
-        for colour, (name, spent) in zip(colours, stages.items(), strict=False):
+        for name, spent in stages.items():
             width = 600 * spent / seconds / longest
             lines.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="24" fill="{colour}"><title>{name}: '
+                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="24" fill="{colours[name]}"><title>{name}: '
                 f"{spent:.0f} ms</title></rect>"
             )
             x += width
-    for number, (colour, name) in enumerate(zip(colours, bars[0][1], strict=False)):
+    for number, (name, colour) in enumerate(colours.items()):
         x, y = 260 + 110 * number, 40 * len(bars) + 14
         lines.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colour}"/>')
         lines.append(f'<text x="{x + 18}" y="{y + 11}" font-size="12">{name}</text>')
