@@ -64,7 +64,8 @@ class Bench:
         reference = self._make_reference()
         rows, peers = [], []
         for name, workload in WORKLOADS.items():
-            streamed, whole, theirs = self._in_turns(workload, runs, reference, peer and partial(peer.speak, name))
+            speak = partial(peer.speak, name) if peer else None
+            streamed, whole, theirs = self._in_turns(workload, runs, reference, speak)
             row = {"name": name, "model": self.version, "users": 1, **summary(streamed, whole)}
             rows.append(row)
             peers.append({"name": REFERENCE, "workload": name, "model": self.version, **_peer(theirs, row)})
