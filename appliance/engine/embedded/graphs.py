@@ -49,8 +49,9 @@ from appliance.contracts import Artifact
 from appliance.engine.embedded.convolutions import flatten_convolutions
 from appliance.engine.embedded.floating import undo_quantization
 from appliance.engine.embedded.normalisations import fold_normalisations, name_statistics
+from appliance.engine.embedded.shortcuts import expand_snakes, fuse_scales
 
-SURGERY = 4  # raise it whenever this file makes other graphs from the same source
+SURGERY = 5  # raise it whenever this file makes other graphs from the same source
 MANIFEST = "manifest.json"
 DEFAULTS = "defaults.npz"  # published values of the adaptable inputs
 
@@ -146,6 +147,9 @@ def cut_model(model: bytes) -> dict[str, bytes]:
         if undo_quantization(floats.graph):
             cut[f"{name}_float"] = floats.SerializeToString()
         flatten_convolutions(part.graph)
+        if asked:
+            fuse_scales(part.graph)
+            expand_snakes(part.graph)
         cut[name] = part.SerializeToString()
     return cut
 
