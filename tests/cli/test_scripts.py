@@ -19,7 +19,8 @@ def test_a_script_is_written_published_changed_and_rolled_back(box, tmp_path):
     )
     assert first.code == 0, first.err
     assert first.document["lines"][0]["voice"] == "sine-440"
-    assert box(*edit, "--line", "bye", "--text", "Good bye.", "--comment", "politer").document["number"] == 2
+    bye = ("--line", "bye", "--text", "Good bye.", "--voice", "sine-440")
+    assert box(*edit, *bye, "--comment", "politer").document["number"] == 2
     plan = box("script", "plan", "closing", "--json").document
     assert (len(plan["lines"]), plan["to_render"]) == (3, 3)
     published = box("script", "publish", "closing", "--json")
