@@ -51,9 +51,9 @@ def voiced(tmp_path):
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tones(tmp_path_factory):
-    """A running daemon that speaks in tones, with a token and a loudspeaker that is switched off."""
+    """A daemon for each file of tests: it speaks in tones, with a token and a loudspeaker that is switched off."""
     spec = importlib.util.spec_from_file_location("cli_box", DAEMON_TESTS / "box.py")
     sys.modules["cli_box"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -149,7 +149,9 @@ async def open_box(state_dir: Path, **settings: object):
         url = await stack.enter_async_context(serve_http(services))
         office.peers.url = url
         await stack.enter_async_context(wyoming.opened())
-        client = await stack.enter_async_context(aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(30)))
+        line = aiohttp.TCPConnector(force_close=True)  # a line that is kept may be closed just as it is used again
+        client = aiohttp.ClientSession(url, connector=line, timeout=aiohttp.ClientTimeout(30))
+        await stack.enter_async_context(client)
         await pool.warm()
         yield OpenBox(url, services, client)
 
