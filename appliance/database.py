@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
-import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from appliance.disk import free_mb
 from appliance.errors import Busy, Corrupt, StorageFull, Unavailable, VoicedError
 from appliance.schema import MIGRATIONS, Migration
 
@@ -269,7 +269,7 @@ def explain(error: BaseException, path: Path) -> BaseException:
         return error
     kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # the low byte names the family
     if kind in _FULL:
-        told: VoicedError = StorageFull("storage_full", path=str(path.parent), free_mb=_free_mb(path.parent))
+        told: VoicedError = StorageFull("storage_full", path=str(path.parent), free_mb=free_mb(path.parent))
     elif kind in _BROKEN:
         told = Corrupt("database_corrupt", path=str(path), detail=str(error))
     elif kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -278,13 +278,6 @@ def explain(error: BaseException, path: Path) -> BaseException:
         return error
     told.__cause__ = error
     return told
-
-
-def _free_mb(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free // 1_000_000
-    except OSError:
-        return 0
 
 
 @asynccontextmanager

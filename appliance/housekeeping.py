@@ -105,6 +105,8 @@ class Housekeeper:
                 await self.tidy(before.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
             except VoicedError as error:
                 log.warning("what is old stays for now: %s", error)
+            except Exception:
+                log.exception("housekeeping")
             await asyncio.sleep(EVERY_S)
 
 

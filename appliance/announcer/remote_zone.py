@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from appliance.announcer.hours import lies_in, value_at
 from appliance.announcer.peer_orders import PeerOrders
 from appliance.announcer.peer_outlet import PeerOutlet
 from appliance.announcer.peer_wire import (
@@ -30,7 +29,8 @@ from appliance.announcer.peer_wire import (
 )
 from appliance.announcer.queue import Turn
 from appliance.announcer.records import Announcement, Handed, State
-from appliance.announcer.zone import EMERGENCY, Desk, show_zone
+from appliance.announcer.zone import Desk, show_zone
+from appliance.announcer.zone_base import ZoneBase
 from appliance.contracts import JsonDict
 from appliance.errors import Busy, StorageFull, Unavailable, VoicedError
 from appliance.events import Event
@@ -72,43 +72,21 @@ class _Errand:
         return -self.row.rank, self.row.place
 
 
-class RemoteZone:
+class RemoteZone(ZoneBase):
     """A zone of the announcer whose loudspeaker is another box's."""
 
     def __init__(self, name: str, settings: ZoneSettings, outlet: PeerOutlet, rooms: RemoteRooms) -> None:
-        self.name = name
+        super().__init__(name, settings, outlet)
         self.outlet = outlet
-        self.waiting = 0
-        self._settings = settings
         self._rooms = rooms
         self._queue = rooms.desk.ledger.queue
         self._orders = PeerOrders(name, settings, outlet, rooms.blobs)
-        self._volume = settings.own_volume
         self._errands: dict[str, _Errand] = {}
         self._order_changed = asyncio.Condition()
         self._news = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------ as a zone
-
-    def observe(self, local: datetime) -> None:
-        """Follow the time of day."""
-        volume = value_at(local.time(), self._settings.volume_by_time, self._volume)
-        if volume != self.outlet.state.volume:
-            asyncio.create_task(self.outlet.set_volume(volume), name=f"volume {self.name}")  # noqa: RUF006 - short, seldom
-
-    def is_quiet(self, local: datetime) -> bool:
-        """Whether only emergencies are sent; the other box has quiet hours of its own."""
-        return lies_in(local.time(), self._settings.quiet_hours)
-
-    def least_rank(self, local: datetime) -> int:
-        """What a message has to be to be sent now."""
-        return EMERGENCY if self.is_quiet(local) else 0
-
-    async def set_volume(self, volume: float) -> None:
-        """The factor for messages to come, until the next start."""
-        self._volume = volume
-        await self.outlet.set_volume(volume)
 
     @property
     def current(self) -> Announcement | None:

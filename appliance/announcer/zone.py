@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from appliance.announcer.hours import lies_in, value_at
 from appliance.announcer.ledger import Ledger
 from appliance.announcer.loudspeaker import LoudspeakerState, Outlet
 from appliance.announcer.player_link import Played
 from appliance.announcer.programme import resume_point
 from appliance.announcer.queue import Turn
-from appliance.announcer.records import PRIORITIES, Announcement, Interrupted, State
+from appliance.announcer.records import Announcement, Interrupted, State
 from appliance.announcer.rendering import RenderAhead
+from appliance.announcer.zone_base import ZoneBase
 from appliance.contracts import Audio, JsonDict
 from appliance.errors import Busy, StorageFull, VoicedError
 from appliance.settings import ZoneSettings
@@ -27,7 +27,6 @@ from appliance.settings import ZoneSettings
 log = logging.getLogger(__name__)
 
 LOST_TAIL_S = 0.1  # a player lost this close to the end has said it all
-EMERGENCY = PRIORITIES.index("emergency")
 
 
 @dataclass(frozen=True)
@@ -57,38 +56,14 @@ class _Saying:
         return self.row.id
 
 
-class Zone:
+class Zone(ZoneBase):
     """A named output and the message that it says."""
 
     def __init__(self, name: str, settings: ZoneSettings, outlet: Outlet, desk: Desk) -> None:
-        self.name = name
+        super().__init__(name, settings, outlet)
         self.outlet = outlet
-        self._settings = settings
         self._desk = desk
         self._sayings: list[_Saying] = []  # two while one fades out; the last is the one that counts
-        self._volume = settings.volume
-        self.waiting = 0
-
-    # ------------------------------------------------------------ what time it is
-
-    def observe(self, local: datetime) -> None:
-        """Follow the time of day."""
-        volume = value_at(local.time(), self._settings.volume_by_time, self._volume)
-        if volume != self.outlet.state.volume:
-            asyncio.create_task(self.outlet.set_volume(volume), name=f"volume {self.name}")  # noqa: RUF006 - short, seldom
-
-    def is_quiet(self, local: datetime) -> bool:
-        """Whether only emergencies may be heard."""
-        return lies_in(local.time(), self._settings.quiet_hours)
-
-    def least_rank(self, local: datetime) -> int:
-        """What a message has to be to be heard now."""
-        return EMERGENCY if self.is_quiet(local) else 0
-
-    async def set_volume(self, volume: float) -> None:
-        """Until the next start; a volume for the time of day goes before it."""
-        self._volume = volume
-        await self.outlet.set_volume(volume)
 
     # ------------------------------------------------------------ what is said
 

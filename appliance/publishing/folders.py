@@ -9,7 +9,6 @@ Readers go through the link, which is moved in one step; older releases stay unt
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from appliance.audio.files import read_audio, to_mono
 from appliance.audio.tags import read_tags
 from appliance.contracts import Channel, ChannelHost, DeliveredLine, Delivery, JsonDict, StagedDelivery
+from appliance.disk import flush_folder, free_mb
 from appliance.errors import Forbidden, InvalidInput, StorageFull
 from appliance.publishing.prompts import FORMATS, encode_prompt
 from appliance.publishing.provenance import Provenance
@@ -58,7 +58,7 @@ class FolderChannel(Channel):
             is_signed = settings.get("provenance", host.signs_all)
             _write_release(release, delivery, settings["formats"], Provenance(host.sign if is_signed else None))
         except OSError as error:
-            raise StorageFull("storage_full", path=str(folder), free_mb=_free_mb(folder)) from error
+            raise StorageFull("storage_full", path=str(folder), free_mb=free_mb(folder)) from error
         return _StagedRelease(folder / delivery.script, release)
 
 
@@ -73,7 +73,7 @@ class _StagedRelease(StagedDelivery):
             _point(self._link, self._release.name)
             _sweep(self._release)
         except OSError as error:
-            raise StorageFull("storage_full", path=str(self._link), free_mb=_free_mb(self._link.parent)) from error
+            raise StorageFull("storage_full", path=str(self._link), free_mb=free_mb(self._link.parent)) from error
 
     def revert(self) -> None:
         if _target(self._link) == self._release.name:
@@ -118,7 +118,7 @@ def _write_release(release: Path, delivery: Delivery, formats: list[str], proven
             names[line.name].append(str(path))
     manifest = json.dumps(manifest_of(delivery, names) | provenance.told(), ensure_ascii=False, indent=1)
     (building / MANIFEST).write_text(manifest, encoding="utf-8")
-    _flush(building)
+    flush_folder(building)
     shutil.rmtree(release, ignore_errors=True)
     building.replace(release)
 
@@ -147,7 +147,7 @@ def _point(link: Path, release: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(Path(RELEASES) / release)
     temporary.replace(link)
-    _flush(link.parent)
+    flush_folder(link.parent)
 
 
 def _sweep(release: Path) -> None:
@@ -160,16 +160,3 @@ def _sweep(release: Path) -> None:
     ]
     for path in older:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _free_mb(folder: Path) -> int:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(existing).free // 1_000_000

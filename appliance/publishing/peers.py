@@ -204,6 +204,8 @@ class PeerStore:
         """Somebody says that a paired box is at `url` now. Believed when its own TLS answers there; a box that was
         paired without TLS is not followed, since anybody could answer in its name.
         """
+        if not url.startswith("https:"):
+            return False
         query = "SELECT * FROM peers WHERE uuid = ? AND authority <> '' AND url <> ?"
         rows = await self._db.read(lambda db: db.execute(query, (uuid, url)).fetchall())
         for peer in map(_peer, rows):
@@ -212,7 +214,7 @@ class PeerStore:
                 found = await asyncio.to_thread(_exchange, there, "GET", "/v1/peer", b"", {})
             except (Unavailable, Forbidden, InvalidInput):
                 continue
-            if url.startswith("https:") and found.get("public_key") == peer.public_key:
+            if found.get("public_key") == peer.public_key:
                 await self.relocate(uuid, url)
                 return True
         return False

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.disk import flush_folder
 from appliance.errors import StorageFull
 from appliance.state_dir import write_private
 
@@ -67,7 +68,7 @@ class MasterKeyFile:
         """The draft takes the place of the present key, which is overwritten."""
         _overwrite(self.path)
         self._draft.replace(self.path)
-        _flush_folder(self.path.parent)
+        flush_folder(self.path.parent)
 
     def _make(self) -> MasterKey | None:
         """None where it cannot be written, or would replace what somebody else keeps (a damaged credential)."""
@@ -87,7 +88,7 @@ class MasterKeyFile:
             write_private(path, f"{base64.b64encode(key.secret).decode()}\n")
         except OSError as error:
             raise StorageFull("storage_full", path=str(path), free_mb=0) from error
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
 
 def _read(path: Path) -> MasterKey | None:
@@ -112,11 +113,3 @@ def _overwrite(path: Path) -> None:
 def _shred(path: Path) -> None:
     _overwrite(path)
     path.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

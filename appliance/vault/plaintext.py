@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from appliance.disk import free_mb
 from appliance.errors import StorageFull, Unavailable
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in there, which nobody else may open
@@ -58,7 +59,7 @@ class PlaintextFolder:
         try:
             return self._fill(digest, stamp, read())
         except OSError as error:
-            raise StorageFull("plaintext_full", path=str(self.root), free_mb=_free_mb(self.root)) from error
+            raise StorageFull("plaintext_full", path=str(self.root), free_mb=free_mb(self.root)) from error
 
     def drop(self, digest: str) -> None:
         """Forget a file; idempotent."""
@@ -132,10 +133,3 @@ def _make_private(root: Path) -> None:
         root.chmod(0o700)
     except OSError as error:
         raise Unavailable("plaintext_folder_unsafe", path=str(root), problem=str(error)) from error
-
-
-def _free_mb(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free // 1_000_000
-    except OSError:
-        return 0

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from appliance.disk import flush_folder, free_mb
 from appliance.errors import Corrupt, NotFound, StorageFull, Unavailable, VoicedError
 from appliance.vault.keys import Owner
 from appliance.vault.places import plain_place, sealed_copies, sealed_folder
@@ -151,7 +152,7 @@ class BlobStore:
         _make_folder(place.parent)
         temporary.chmod(0o440)
         temporary.replace(place)
-        _flush_folder(place.parent)
+        flush_folder(place.parent)
 
     def _is_good(self, place: Path, digest: str, key: DataKey | None) -> bool:
         try:
@@ -218,7 +219,7 @@ class BlobStore:
         try:
             yield
         except OSError as error:
-            raise StorageFull("storage_full", path=str(self.root), free_mb=_free_mb(self.root)) from error
+            raise StorageFull("storage_full", path=str(self.root), free_mb=free_mb(self.root)) from error
 
     def _sweep_leftovers(self) -> None:
         if not self._incoming.is_dir():
@@ -247,24 +248,8 @@ def _stamp(path: Path) -> Stamp:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _free_mb(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free // 1_000_000
-    except OSError:
-        return 0
+        flush_folder(folder.parent)

@@ -125,7 +125,7 @@ point, folder = sys.argv[1], Path(sys.argv[2])
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 if point == "drafted": keys.transact = die
 if point == "rewritten": master.MasterKeyFile.adopt = die
-if point == "overwritten": master._flush_folder, replace = master._flush_folder, Path.replace
+if point == "overwritten": master.flush_folder, replace = master.flush_folder, Path.replace
 if point == "overwritten":
     Path.replace = lambda self, target: die() if self.name == "master.key.next" else replace(self, target)
 ring = keys.open_keys(folder)
