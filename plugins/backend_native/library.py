@@ -1,4 +1,4 @@
-"""The kernel's C interface, see `kernel/decoder.cpp`."""
+"""The kernel's C interface, see `kernel/decoder.cpp` and `kernel/level.cpp`."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def library() -> ctypes.CDLL:
     """Raises OSError where it has not been built, or was built for another kind of machine."""
     found = ctypes.CDLL(str(FILE))
     pointer = ctypes.c_void_p
-    found.voiced_s1_level.argtypes = [ctypes.c_char_p]
-    found.voiced_s1_level.restype = ctypes.c_char_p
+    found.voiced_level.argtypes = [ctypes.c_char_p]
+    found.voiced_level.restype = ctypes.c_char_p
     found.voiced_s1_open.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, pointer]
     found.voiced_s1_step.argtypes = [pointer, ctypes.c_int, ctypes.c_int, *[pointer] * 6]
     found.voiced_s1_close.argtypes = [pointer]
@@ -77,7 +77,7 @@ def level(wanted: str = "") -> str:
     """The instructions that are used where `wanted` ("avx512", "avx2", "portable"; "" for the best) is asked for; ""
     where this processor lacks them.
     """
-    name = library().voiced_s1_level(wanted.encode())
+    name = library().voiced_level(wanted.encode())
     return name.decode() if name else ""
 
 

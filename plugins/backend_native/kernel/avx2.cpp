@@ -6,7 +6,7 @@
 
 #pragma GCC target("avx2,fma,f16c")
 
-namespace s1 {
+namespace native {
 namespace {
 
 constexpr int LANES = 8;
@@ -56,5 +56,5 @@ inline Floats sums(const Floats (&of)[LANES]) {
 
 const Level avx2 = {"avx2", prepare, multiply, attend, add_and_norm};
 
-}  // namespace s1
+}  // namespace native
 #endif

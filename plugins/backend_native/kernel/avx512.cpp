@@ -6,7 +6,7 @@
 
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 
-namespace s1 {
+namespace native {
 namespace {
 
 constexpr int LANES = 16;
@@ -55,5 +55,5 @@ inline Floats sums(const Floats (&of)[LANES]) {
 
 const Level avx512 = {"avx512", prepare, multiply, attend, add_and_norm};
 
-}  // namespace s1
+}  // namespace native
 #endif

@@ -1,30 +1,21 @@
-// One step of s1 for several answers: memory, threads and the C interface. The arithmetic is in `rows.h`.
-//
-// A step is a row of phases (five per layer and the prediction), each cut into pieces. Threads claim pieces; whoever
-// finishes the last piece of a phase prepares the next one. So nobody waits for a thread that has not claimed anything:
-// one that the system has put aside costs the others nothing, which matters on a box with other work.
+// One step of s1 for several answers, and its C interface. The arithmetic is in `rows.h`, the threads' in `team.h`. A step is
+// five phases per layer and the prediction.
+#include "errors.h"
 #include "kernel.h"
+#include "memory.h"
+#include "panels.h"
+#include "team.h"
 
-#include <sys/mman.h>
-
-#include <atomic>
-#include <cmath>
-#include <condition_variable>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <new>
-#include <system_error>
-#include <thread>
 #include <vector>
 
-namespace s1 {
+namespace native {
 namespace {
 
-constexpr int SPINS = 2000;  // looks at the claim before the processor is offered to others
-constexpr int MOST_THREADS = 64, MOST_LAYERS = 256, MOST_WIDTH = 8192, MOST_TABLE = 1 << 20;
+constexpr int MOST_LAYERS = 256, MOST_WIDTH = 8192, MOST_TABLE = 1 << 20;
 
-enum Error { OK, BAD_SHAPE, BAD_ARRAYS, NO_LEVEL, NO_MEMORY, BAD_STEP, NO_THREADS };
 enum Phase { IN_PROJECTION, ATTENTION, OUT_PROJECTION, FIRST_LINEAR, SECOND_LINEAR, PHASES };
 
 struct Shape {
@@ -32,140 +23,10 @@ struct Shape {
     int32_t group;  // weights that share a scale; 0: weights are half floats
 };
 
-struct Array {
-    const void* data;
-    uint64_t bytes;
-};
-
 struct Layer {
     Matrix in_projection, out_projection, first_linear, second_linear;
     const float *gain1, *bias1, *gain2, *bias2;
 };
-
-// ---------------------------------------------------------------- memory
-
-// One block for everything, on large pages where the system has them: a token reads all of it.
-class Arena {
-public:
-    ~Arena() {
-        if (start_) munmap(start_, size_);
-    }
-
-    bool reserve(size_t size) {
-        void* found = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (found == MAP_FAILED) return false;
-        start_ = static_cast<uint8_t*>(found);
-        size_ = size;
-        madvise(start_, size_, MADV_HUGEPAGE);  // no more than a wish
-        return true;
-    }
-
-    template <class T>
-    T* take(size_t count) {
-        uint8_t* at = start_ + used_;
-        used_ += room_for(count * sizeof(T));
-        if (used_ > size_) throw std::bad_alloc();
-        return reinterpret_cast<T*>(at);
-    }
-
-    static size_t room_for(size_t bytes) { return (bytes + 63) & ~size_t(63); }
-
-private:
-    uint8_t* start_ = nullptr;
-    size_t size_ = 0, used_ = 0;
-};
-
-// Hands out the arrays that were given, in their order, and checks that each has the size that the shape demands.
-class Given {
-public:
-    Given(const Array* arrays, int count) : next_(arrays), left_(count) {}
-
-    const void* take(size_t bytes) {
-        if (left_ == 0 || next_->bytes != bytes || (bytes && !next_->data)) {
-            is_wrong_ = true;
-            return nullptr;
-        }
-        left_--;
-        return next_++->data;
-    }
-
-    bool is_used_up() const { return !is_wrong_ && left_ == 0; }
-
-private:
-    const Array* next_;
-    int left_;
-    bool is_wrong_ = false;
-};
-
-size_t panel_bytes(int inputs, int group) {
-    const size_t groups = group ? (inputs + group - 1) / group : 0;
-    return group ? groups * (size_t(group) * PANEL + PANEL * sizeof(float)) : size_t(inputs) * PANEL * 2;
-}
-
-int panels_for(int outputs) { return (outputs + PANEL - 1) / PANEL; }
-
-size_t matrix_room(int outputs, int inputs, int group) {
-    const size_t panels = panels_for(outputs);
-    return Arena::room_for(panels * panel_bytes(inputs, group)) + Arena::room_for(panels * PANEL * sizeof(float));
-}
-
-// Numbers (outputs, groups, group) and scales (outputs, groups) -> panels.
-void pack_numbers(const Matrix& m, int outputs, const uint8_t* numbers, const float* scales, uint8_t* to) {
-    for (int panel = 0; panel < m.panels; panel++)
-        for (int g = 0; g < m.groups; g++) {
-            float* ends = reinterpret_cast<float*>(to + size_t(m.group) * PANEL);
-            for (int lane = 0; lane < PANEL; lane++) {
-                const int output = panel * PANEL + lane;
-                const bool is_there = output < outputs;
-                const size_t block = size_t(output) * m.groups + g;
-                for (int k = 0; k < m.group; k++)
-                    to[(k / 4 * PANEL + lane) * 4 + k % 4] = is_there ? numbers[block * m.group + k] : 128;
-                ends[lane] = is_there ? scales[block] : 0;
-            }
-            to = reinterpret_cast<uint8_t*>(ends + PANEL);
-        }
-}
-
-// Half floats (outputs, inputs) -> panels.
-void pack_halves(const Matrix& m, int outputs, const uint16_t* halves, uint16_t* to) {
-    for (int panel = 0; panel < m.panels; panel++)
-        for (int lane = 0; lane < PANEL; lane++) {
-            const int output = panel * PANEL + lane;
-            for (int k = 0; k < m.inputs; k++)
-                to[(size_t(panel) * m.inputs + k) * PANEL + lane] =
-                    output < outputs ? halves[size_t(output) * m.inputs + k] : 0;
-        }
-}
-
-Matrix take_matrix(Given& given, Arena& arena, int outputs, int inputs, int group, bool has_bias) {
-    Matrix m;
-    m.inputs = inputs;
-    m.panels = panels_for(outputs);
-    m.group = group;
-    m.groups = group ? (inputs + group - 1) / group : 0;
-    m.panel_bytes = panel_bytes(inputs, group);
-    const size_t numbers = size_t(outputs) * m.padded();
-    const void* weights = given.take(group ? numbers : numbers * 2);
-    const void* scales = group ? given.take(size_t(outputs) * m.groups * sizeof(float)) : nullptr;
-    const void* bias = has_bias ? given.take(outputs * sizeof(float)) : nullptr;
-    uint8_t* data = arena.take<uint8_t>(m.panels * m.panel_bytes);
-    float* shift = arena.take<float>(size_t(m.panels) * PANEL);
-    m.data = data;
-    m.bias = shift;
-    if (!weights || (group && !scales) || (has_bias && !bias)) return m;
-    if (group)
-        pack_numbers(m, outputs, static_cast<const uint8_t*>(weights), static_cast<const float*>(scales), data);
-    else
-        pack_halves(m, outputs, static_cast<const uint16_t*>(weights), reinterpret_cast<uint16_t*>(data));
-    if (bias) memcpy(shift, bias, outputs * sizeof(float));
-    return m;
-}
-
-const float* take_floats(Given& given, Arena& arena, size_t count) {
-    float* to = arena.take<float>(count);
-    if (const void* from = given.take(count * sizeof(float))) memcpy(to, from, count * sizeof(float));
-    return to;
-}
 
 bool is_possible(const Shape& s) {
     const auto within = [](int value, int most) { return value >= 1 && value <= most; };
@@ -179,22 +40,6 @@ bool is_possible(const Shape& s) {
 
 // ---------------------------------------------------------------- the decoder
 
-void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
-// What is to be done: which phase of which step, in how many pieces, and how many of them are claimed.
-struct Claim {
-    uint64_t step, phase, pieces, claimed;
-
-    static Claim of(uint64_t word) { return {word >> 40, word >> 24 & 0xffff, word >> 12 & 0xfff, word & 0xfff}; }
-    uint64_t word() const { return step << 40 | phase << 24 | pieces << 12 | claimed; }
-};
-
 struct Step {
     int rows, capacity;
     const int32_t* past;
@@ -202,40 +47,30 @@ struct Step {
     float* logits;                          // (rows, vocabulary)
 };
 
-class Decoder {
+class Decoder final : public Work {
 public:
-    Decoder(const Shape& shape, const Level& level, int threads) : shape_(shape), level_(level), threads_(threads) {}
-
-    ~Decoder() {
-        {
-            std::lock_guard<std::mutex> hold(turn_);
-            is_closing_ = true;
-        }
-        wake_.notify_all();
-        for (std::thread& helper : helpers_) helper.join();
-    }
+    Decoder(const Shape& shape, const Level& level, int threads) : shape_(shape), level_(level), team_(threads) {}
 
     Error open(const Array* arrays, int count);
     Error step(const int64_t* tokens, const int64_t* positions, const Step& step);
 
+    int phases() const override { return shape_.layers * PHASES + 1; }
+    int pieces_of(int phase) const override;
+    void run(int phase, int piece, int pieces, int thread) override;
+    void conclude(int phase) override;
+
 private:
-    int end() const { return shape_.layers * PHASES + 1; }
+    bool is_prediction(int phase) const { return phase == phases() - 1; }
     int size() const { return shape_.width / shape_.heads; }
     size_t room() const;
     void take_weights(Given& given);
     void take_buffers();
     const Matrix& matrix_of(int phase) const;
-    int pieces_of(int phase) const;
-    void help(int number);
-    void work(int number);
-    void run(int phase, int piece, int pieces, int number);
-    void attend(int layer, int first, int last, int number);
-    void conclude(int phase);
+    void attend(int layer, int first, int last, int thread);
     void add_and_norm(const float* more, const float* gain, const float* bias);
 
     const Shape shape_;
     const Level& level_;
-    const int threads_;
     Arena arena_;
     std::vector<Layer> layers_;
     Matrix prediction_;
@@ -245,12 +80,7 @@ private:
     Operand operand_;
     float *x_, *projected_, *mixed_, *added_, *inner_, *predicted_, *scores_;  // rows of one step
 
-    alignas(64) std::atomic<uint64_t> claim_{0};
-    alignas(64) std::atomic<int> finished_{0};
-    alignas(64) std::mutex turn_;
-    std::condition_variable wake_;
-    bool is_closing_ = false;
-    std::vector<std::thread> helpers_;
+    Team team_;  // last: it ends before what it works on
 };
 
 size_t Decoder::room() const {
@@ -265,7 +95,7 @@ size_t Decoder::room() const {
                         floats(MOST_ROWS * size_t(s.inner)) +
                         floats(MOST_ROWS * size_t(panels_for(s.vocabulary)) * PANEL) + 3 * floats(MOST_ROWS * padded);
     return s.layers * layer + matrix_room(s.vocabulary, s.width, s.group) + floats(size_t(s.vocabulary) * s.width) +
-           floats(size_t(s.positions) * s.width) + rows + floats(size_t(threads_) * (MOST_CAPACITY + PANEL));
+           floats(size_t(s.positions) * s.width) + rows + floats(size_t(team_.threads()) * (MOST_CAPACITY + PANEL));
 }
 
 void Decoder::take_weights(Given& given) {
@@ -300,7 +130,7 @@ void Decoder::take_buffers() {
     operand_.numbers = arena_.take<int8_t>(MOST_ROWS * padded);
     operand_.scales = arena_.take<float>(MOST_ROWS * padded);
     operand_.offsets = arena_.take<int32_t>(MOST_ROWS * padded);
-    scores_ = arena_.take<float>(size_t(threads_) * (MOST_CAPACITY + PANEL));
+    scores_ = arena_.take<float>(size_t(team_.threads()) * (MOST_CAPACITY + PANEL));
 }
 
 Error Decoder::open(const Array* arrays, int count) {
@@ -309,21 +139,15 @@ Error Decoder::open(const Array* arrays, int count) {
     take_weights(given);
     if (!given.is_used_up()) return BAD_ARRAYS;
     take_buffers();
-    claim_.store(Claim{0, uint64_t(end()), 0, 0}.word());
-    try {
-        for (int number = 1; number < threads_; number++) helpers_.emplace_back([this, number] { help(number); });
-    } catch (const std::system_error&) {
-        return NO_THREADS;
-    }
-    return OK;
+    return team_.start() ? OK : NO_THREADS;
 }
 
 Error Decoder::step(const int64_t* tokens, const int64_t* positions, const Step& step) {
-    if (step.rows < 1 || step.rows > MOST_ROWS || step.capacity < 1 || step.capacity > MOST_CAPACITY) return BAD_STEP;
+    if (step.rows < 1 || step.rows > MOST_ROWS || step.capacity < 1 || step.capacity > MOST_CAPACITY) return BAD_CALL;
     for (int row = 0; row < step.rows; row++)
         if (tokens[row] < 0 || tokens[row] >= shape_.vocabulary || positions[row] < 0 ||
             positions[row] >= shape_.positions || step.past[row] < 0 || step.past[row] >= step.capacity)
-            return BAD_STEP;
+            return BAD_CALL;
     now_ = step;
     const int width = shape_.width;
     for (int row = 0; row < step.rows; row++) {
@@ -331,18 +155,12 @@ Error Decoder::step(const int64_t* tokens, const int64_t* positions, const Step&
         for (int i = 0; i < width; i++) x_[row * width + i] = token[i] + place[i];
     }
     level_.prepare(matrix_of(0), x_, step.rows, operand_);
-    const uint64_t number = Claim::of(claim_.load(std::memory_order_relaxed)).step + 1;
-    {
-        std::lock_guard<std::mutex> hold(turn_);  // so that no helper falls asleep past it
-        claim_.store(Claim{number & 0xffffff, 0, uint64_t(pieces_of(0)), 0}.word(), std::memory_order_release);
-    }
-    wake_.notify_all();
-    work(0);
+    team_.go(*this);
     return OK;
 }
 
 const Matrix& Decoder::matrix_of(int phase) const {
-    if (phase == end() - 1) return prediction_;
+    if (is_prediction(phase)) return prediction_;
     const Layer& layer = layers_[phase / PHASES];
     switch (phase % PHASES) {
         case IN_PROJECTION: return layer.in_projection;
@@ -354,56 +172,17 @@ const Matrix& Decoder::matrix_of(int phase) const {
 
 // Enough for the threads to share, few enough that claiming them costs nothing.
 int Decoder::pieces_of(int phase) const {
-    const bool is_attention = phase % PHASES == ATTENTION && phase != end() - 1;
+    const bool is_attention = phase % PHASES == ATTENTION && !is_prediction(phase);
     const int units = is_attention ? now_.rows * shape_.heads : (matrix_of(phase).panels + 3) / 4;
-    const int most = threads_ == 1 ? 1 : 8 * threads_;
+    const int most = team_.threads() == 1 ? 1 : 8 * team_.threads();
     return units < most ? units : most;
 }
 
-void Decoder::help(int number) {
-    while (true) {
-        {
-            std::unique_lock<std::mutex> hold(turn_);
-            wake_.wait(hold, [this] {
-                return is_closing_ || Claim::of(claim_.load(std::memory_order_acquire)).phase != uint64_t(end());
-            });
-            if (is_closing_) return;
-        }
-        work(number);
-    }
-}
-
-// Claims pieces until the step is over.
-void Decoder::work(int number) {
-    int looks = 0;
-    while (true) {
-        uint64_t word = claim_.load(std::memory_order_acquire);
-        const Claim claim = Claim::of(word);
-        if (claim.phase == uint64_t(end())) return;
-        if (claim.claimed == claim.pieces) {
-            if (++looks < SPINS)
-                pause();
-            else
-                std::this_thread::yield();
-            continue;
-        }
-        if (!claim_.compare_exchange_weak(word, word + 1, std::memory_order_acq_rel)) continue;
-        looks = 0;
-        const int phase = int(claim.phase), pieces = int(claim.pieces);
-        run(phase, int(claim.claimed), pieces, number);
-        if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 < pieces) continue;
-        conclude(phase);
-        finished_.store(0, std::memory_order_relaxed);
-        const uint64_t next = phase + 1 == end() ? 0 : uint64_t(pieces_of(phase + 1));
-        claim_.store(Claim{claim.step, claim.phase + 1, next, 0}.word(), std::memory_order_release);
-    }
-}
-
-void Decoder::run(int phase, int piece, int pieces, int number) {
-    const bool is_prediction = phase == end() - 1;
+void Decoder::run(int phase, int piece, int pieces, int thread) {
+    const bool is_prediction = this->is_prediction(phase);
     if (!is_prediction && phase % PHASES == ATTENTION) {
         const int items = now_.rows * shape_.heads;
-        attend(phase / PHASES, items * piece / pieces, items * (piece + 1) / pieces, number);
+        attend(phase / PHASES, items * piece / pieces, items * (piece + 1) / pieces, thread);
         return;
     }
     const Matrix& matrix = matrix_of(phase);
@@ -417,21 +196,21 @@ void Decoder::run(int phase, int piece, int pieces, int number) {
 }
 
 // Items are pairs of answer and head.
-void Decoder::attend(int layer, int first, int last, int number) {
+void Decoder::attend(int layer, int first, int last, int thread) {
     const int width = shape_.width, across = panels_for(3 * width) * PANEL;
     for (int item = first; item < last; item++) {
         const int row = item / shape_.heads, head = item % shape_.heads;
         const float* query = projected_ + size_t(row) * across + head * size();
         const size_t block = size_t(item) * now_.capacity * size();
         level_.attend({query, query + width, query + 2 * width, now_.keys[layer] + block, now_.values[layer] + block,
-                       now_.past[row], size(), scores_ + size_t(number) * (MOST_CAPACITY + PANEL),
+                       now_.past[row], size(), scores_ + size_t(thread) * (MOST_CAPACITY + PANEL),
                        mixed_ + size_t(row) * width + head * size()});
     }
 }
 
 // What follows the last piece of a phase: small work that one thread does for all.
 void Decoder::conclude(int phase) {
-    if (phase == end() - 1) {
+    if (is_prediction(phase)) {
         for (int row = 0; row < now_.rows; row++)
             memcpy(now_.logits + size_t(row) * shape_.vocabulary, predicted_ + size_t(row) * prediction_.panels * PANEL,
                    shape_.vocabulary * sizeof(float));
@@ -453,23 +232,8 @@ void Decoder::add_and_norm(const float* more, const float* gain, const float* bi
         level_.add_and_norm(x_ + size_t(row) * shape_.width, more + size_t(row) * shape_.width, shape_.width, gain, bias);
 }
 
-// The level of that name if this processor has it; the best one for "".
-const Level* level_named(const char* name) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool has_avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512vnni");
-    if (has_avx512 && (!*name || !strcmp(name, avx512.name))) return &avx512;
-    if (has_avx2 && (!*name || !strcmp(name, avx2.name))) return &avx2;
-#endif
-    return !*name || !strcmp(name, portable.name) ? &portable : nullptr;
-}
-
 }  // namespace
-}  // namespace s1
+}  // namespace native
 
 // ---------------------------------------------------------------- the C interface
 // Calls of one handle must not overlap. All return one of `Error`; nothing is kept of the arrays that are given.
@@ -477,24 +241,18 @@ const Level* level_named(const char* name) {
 #pragma GCC visibility push(default)
 extern "C" {
 
-// The name of the level that `open` would take, or nullptr where this processor has no level of that name.
-const char* voiced_s1_level(const char* wanted) {
-    const s1::Level* level = s1::level_named(wanted);
-    return level ? level->name : nullptr;
-}
-
-int voiced_s1_open(const s1::Shape* shape, const s1::Array* arrays, int count, int threads, const char* level_name,
+int voiced_s1_open(const native::Shape* shape, const native::Array* arrays, int count, int threads, const char* level_name,
                    void** handle) {
-    const s1::Level* level = s1::level_named(level_name);
-    if (!level) return s1::NO_LEVEL;
-    if (!s1::is_possible(*shape) || threads < 1 || threads > s1::MOST_THREADS || count < 0) return s1::BAD_SHAPE;
+    const native::Level* level = native::level_named(level_name);
+    if (!level) return native::NO_LEVEL;
+    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0) return native::BAD_SHAPE;
     try {
-        auto decoder = std::make_unique<s1::Decoder>(*shape, *level, threads);
-        const s1::Error error = decoder->open(arrays, count);
-        if (error == s1::OK) *handle = decoder.release();
+        auto decoder = std::make_unique<native::Decoder>(*shape, *level, threads);
+        const native::Error error = decoder->open(arrays, count);
+        if (error == native::OK) *handle = decoder.release();
         return error;
     } catch (const std::bad_alloc&) {
-        return s1::NO_MEMORY;
+        return native::NO_MEMORY;
     }
 }
 
@@ -502,11 +260,11 @@ int voiced_s1_open(const s1::Shape* shape, const s1::Array* arrays, int count, i
 // (rows, heads, capacity, size) half floats; logits (rows, vocabulary).
 int voiced_s1_step(void* handle, int rows, int capacity, const int64_t* tokens, const int64_t* positions,
                    const int32_t* past, uint16_t* const* keys, uint16_t* const* values, float* logits) {
-    const s1::Step step{rows, capacity, past, keys, values, logits};
-    return static_cast<s1::Decoder*>(handle)->step(tokens, positions, step);
+    const native::Step step{rows, capacity, past, keys, values, logits};
+    return static_cast<native::Decoder*>(handle)->step(tokens, positions, step);
 }
 
-void voiced_s1_close(void* handle) { delete static_cast<s1::Decoder*>(handle); }
+void voiced_s1_close(void* handle) { delete static_cast<native::Decoder*>(handle); }
 
 }  // extern "C"
 #pragma GCC visibility pop

@@ -1,13 +1,13 @@
 // What the parts of the kernel share: matrices as they lie in memory, and the table of what each level computes.
 //
 // A level is one set of instructions (portable, AVX2, AVX-512). All levels compile the same `rows.h` over their own
-// few primitives; `decoder.cpp` chooses a level at run time and knows none of them.
+// few primitives; `level.cpp` chooses one at run time, and nobody else knows them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-namespace s1 {
+namespace native {
 
 constexpr int PANEL = 16;            // outputs whose weights lie together
 constexpr int MOST_ROWS = 16;        // answers in one step
@@ -57,4 +57,7 @@ extern const Level portable;
 extern const Level avx2, avx512;
 #endif
 
-}  // namespace s1
+// The level of that name if this processor has it, or nullptr; the best one for "".
+const Level* level_named(const char* name);
+
+}  // namespace native

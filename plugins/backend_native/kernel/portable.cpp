@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-namespace s1 {
+namespace native {
 namespace {
 
 constexpr int LANES = 4;
@@ -80,4 +80,4 @@ inline Floats sums(const Floats (&of)[LANES]) {
 
 const Level portable = {"portable", prepare, multiply, attend, add_and_norm};
 
-}  // namespace s1
+}  // namespace native
