@@ -31,6 +31,7 @@ from appliance.doors.peer_following import following
 from appliance.doors.wyoming.door import WyomingDoor
 from appliance.doors.wyoming.info import InfoRooms
 from appliance.doors.wyoming.session import SessionRooms
+from appliance.environment import ServiceManager, read_service_manager
 from appliance.erasure import Erasure, ErasureRooms
 from appliance.errors import VoicedError
 from appliance.housekeeping import Housekeeper
@@ -45,7 +46,7 @@ from appliance.security.audit import append_entry
 from appliance.security.room import open_security
 from appliance.security.signing import DeviceKey
 from appliance.security.tls import ServerCertificate
-from appliance.settings import ServiceManager, Settings, read_service_manager
+from appliance.settings import Settings
 from appliance.starters import seed_starters
 from appliance.state_dir import StateDir, admin_token_of, open_state_dir, write_daemon_info
 from appliance.synthesis import SpeechRooms, Synthesis

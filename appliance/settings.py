@@ -2,13 +2,12 @@
 
 Layers, later wins: defaults < hardware profile (`firmware-configs/NAME.toml`) < site file (`/etc/voiced/voiced.toml`)
 < environment (`VOICED_…`, `__` for nesting) < command line. Unknown keys are errors. Only the daemon and the CLI build
-`Settings`; nothing else reads the environment.
+`Settings`; nothing else reads settings from the environment (what it says beside them is in `appliance.environment`).
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,15 +21,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from appliance.errors import InvalidInput, NotFound
+from appliance.errors import InvalidInput
 from appliance.policies import PURPOSES, ConsentPolicy
+from appliance.settings_files import merge, profile_path, read_toml
 
 SITE_FILE = Path("/etc/voiced/voiced.toml")
-PROFILE_DIRS = (
-    Path(__file__).resolve().parents[1] / "firmware-configs",  # a checkout
-    Path(__file__).resolve().parent / "profiles",  # an installed wheel
-    Path("/usr/share/voiced/firmware-configs"),
-)
 
 
 class Slice(BaseModel):
@@ -341,9 +336,9 @@ def load_settings(
     InvalidInput("settings_invalid" | "settings_unreadable" | "setting_unknown") with every problem named.
     """
     environment = _environment_of_voiced()
-    site = _read_toml(site_file) if site_file.is_file() else {}
+    site = read_toml(site_file) if site_file.is_file() else {}
     chosen = profile or environment.get("VOICED_PROFILE") or str(site.get("profile", ""))
-    files = _merge(_read_toml(profile_path(chosen)) if chosen else {}, site)
+    files = merge(read_toml(profile_path(chosen)) if chosen else {}, site)
     if chosen:
         files["profile"] = chosen
 
@@ -367,33 +362,6 @@ def load_settings(
         raise InvalidInput("settings_invalid", problems=str(error)) from error
 
 
-def profile_path(name: str) -> Path:
-    """The TOML file of a hardware profile. Raises NotFound("profile_not_found") with the names there are."""
-    for folder in PROFILE_DIRS:
-        if (folder / f"{name}.toml").is_file() and Path(name).name == name:
-            return folder / f"{name}.toml"
-    known = sorted({path.stem for folder in PROFILE_DIRS for path in folder.glob("*.toml")})
-    raise NotFound("profile_not_found", profile=name, known=", ".join(known))
-
-
-def child_environment(threads: int) -> dict[str, str]:
-    """The environment of a child process: what Python and the C libraries need, our thread limit, and no secret."""
-    keep = (
-        "PATH",
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "TMPDIR",
-        "LD_LIBRARY_PATH",
-        "VIRTUAL_ENV",
-        "ALSA_CONFIG_PATH",
-        "XDG_RUNTIME_DIR",
-    )
-    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    kept = {name: os.environ[name] for name in keep if name in os.environ}
-    return {**kept, **limits, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-
-
 def _environment_of_voiced() -> dict[str, str]:
     """The VOICED_ part of the environment; a misspelt name is an error, not a silence."""
     mine = {key.upper(): value for key, value in os.environ.items() if key.upper().startswith("VOICED_")}
@@ -404,47 +372,6 @@ def _environment_of_voiced() -> dict[str, str]:
     return mine
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput("settings_unreadable", path=str(path), problem=str(error)) from error
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
 def _problems(error: ValidationError) -> str:
     rows = (f"{'.'.join(str(part) for part in row['loc'])}: {row['msg']}" for row in error.errors(include_input=False))
     return "; ".join(rows)
-
-
-def terminal_language() -> str:
-    """What the terminal's own variables ask for ("zh_CN.UTF-8"), "" when they say nothing."""
-    return next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
-
-
-def terminal_editor() -> str:
-    """The command that the person edits text with."""
-    return next((os.environ[name] for name in ("VISUAL", "EDITOR") if os.environ.get(name)), "vi")
-
-
-class ServiceManager(Slice):
-    """What systemd asks of us, read from its environment variables."""
-
-    notify_socket: str = ""  # empty: nobody listens
-    watchdog_s: float = 0.0  # 0: no watchdog
-
-
-def read_service_manager() -> ServiceManager:
-    """NOTIFY_SOCKET and WATCHDOG_USEC; removed from the environment, so that no child process answers for us."""
-    watchdog_us = os.environ.pop("WATCHDOG_USEC", "0")
-    return ServiceManager(
-        notify_socket=os.environ.pop("NOTIFY_SOCKET", ""),
-        watchdog_s=int(watchdog_us) / 1e6 if watchdog_us.isdigit() else 0.0,
-    )

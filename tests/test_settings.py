@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from appliance.environment import read_service_manager
 from appliance.errors import InvalidInput, NotFound
-from appliance.settings import load_settings, read_service_manager
+from appliance.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from appliance.database import Database, insert_row
-from appliance.settings import child_environment
+from appliance.environment import child_environment
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import signal
 import socket
 import sys
@@ -39,12 +38,13 @@ from typing import Any
 
 import numpy as np
 
+from appliance.audio.control_line import ControlLine, Report
 from appliance.audio.feeding import feed_file
 from appliance.audio.mixing import MUSIC, SPEECH, Ducking, Mixer, Track
 from appliance.audio.output import Output, OutputRequest, open_output
 from appliance.contracts import Samples
 from appliance.errors import Unavailable
-from appliance.framing import FramingError, read_frame, write_frame
+from appliance.framing import FramingError, read_frame
 
 BLOCK_S = 0.02
 FADE_S = 0.025
@@ -56,8 +56,6 @@ GOODBYE_S = 2.0  # a player without a parent is gone after this, whatever the de
 MAX_BUFFERED_S = 60.0
 MAX_TRACKS = 32
 MOST_MUSIC_GAIN = 4.0  # quiet files are raised to the loudness of the others
-
-Report = dict[str, Any]
 
 EXIT_PARENT_GONE = 0
 EXIT_NO_DEVICE = 3
@@ -75,35 +73,6 @@ class Manner:
 
 class OrderError(ValueError):
     """An order that makes no sense; it is refused and reported, the player goes on."""
-
-
-class ControlLine:
-    """The socket to the parent; reports leave through a thread so that playing never waits for the reader."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._reports: queue.Queue[Report | None] = queue.Queue(maxsize=10_000)
-        self._sender = threading.Thread(target=self._send, name="reports", daemon=True)
-        self._sender.start()
-
-    def report(self, event: str, **fields: Any) -> None:
-        """Queue a report. A parent that stopped reading long ago has lost interest: then it is dropped."""
-        try:
-            self._reports.put_nowait({"event": event, **fields})
-        except queue.Full:
-            return
-
-    def flush(self) -> None:
-        """Send what is queued and stop sending."""
-        self._reports.put(None)
-        self._sender.join(timeout=1.0)
-
-    def _send(self) -> None:
-        while (report := self._reports.get()) is not None:
-            try:
-                write_frame(self._sock, report)
-            except OSError:
-                return  # the reading side sees the same end
 
 
 class Player:

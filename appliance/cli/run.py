@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from appliance.cli import add_common
-from appliance.settings import PROFILE_DIRS
+from appliance.settings_files import PROFILE_DIRS
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
@@ -33,7 +33,7 @@ def check_config(terminal: Terminal) -> int:
     """All settings as they would be in force, secrets hidden; exit 1 with every problem named."""
     settings = terminal.settings
     if settings.profile:
-        from appliance.settings import profile_path
+        from appliance.settings_files import profile_path
 
         profile_path(settings.profile)
     document = json.loads(settings.model_dump_json())

@@ -134,7 +134,7 @@ def _edited(present: JsonDict) -> JsonDict:
 
 
 def _editor() -> str:
-    from appliance.settings import terminal_editor
+    from appliance.environment import terminal_editor
 
     return terminal_editor()
 

@@ -20,9 +20,10 @@ from rich.table import Table
 
 from appliance.cli.client import Client, Refused
 from appliance.contracts import JsonDict
+from appliance.environment import terminal_language
 from appliance.errors import VoicedError
 from appliance.messages import LANGUAGES, preferred_language, text
-from appliance.settings import Settings, load_settings, terminal_language
+from appliance.settings import Settings, load_settings
 
 PIPE_WIDTH = 2_000  # characters; one row of a table is one line for grep and awk
 

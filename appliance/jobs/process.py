@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from appliance.contracts import JsonDict
+from appliance.environment import child_environment
 from appliance.jobs.records import ChildSpec
-from appliance.settings import child_environment
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -20,11 +19,12 @@ from pathlib import Path
 from appliance.contracts import JsonDict, Progress
 from appliance.database import Database
 from appliance.errors import Forbidden, StorageFull, VoicedError, error_from_record, error_record
-from appliance.jobs.artifacts import CURVES, SAMPLES, Sample, list_samples, read_curves, sample_path
+from appliance.jobs.artifacts import Sample
 from appliance.jobs.bases import BaseWeights
 from appliance.jobs.cloning import CloneKind, CloneRooms
 from appliance.jobs.filing import Filing
-from appliance.jobs.importing import UPLOAD, ImportKind
+from appliance.jobs.folders import JobFolders
+from appliance.jobs.importing import ImportKind
 from appliance.jobs.kinds import JobKind
 from appliance.jobs.optimizing import OptimizeKind
 from appliance.jobs.process import ChildProcess, start_child
@@ -90,14 +90,15 @@ class JobRunner:
         gate: VoiceGate | None = None,
     ) -> None:
         self._queue = JobQueue(db)
-        self._state = StateDir(settings.state_dir)
+        state = StateDir(settings.state_dir)
+        self._folders = JobFolders(state.jobs)
         self.models = ModelStore(db, blobs)
         self.registry = registry
         consents = ConsentStore(db, append_entry, settings.consent.floor)
         filing, base = Filing(registry, blobs, consents, settings.clone), BaseWeights(self.models, blobs)
         rooms = CloneRooms(registry, recordings, consents, DatasetStore(db, blobs.vault), filing, base, gate)
         self._cloning = CloneKind(rooms, settings)
-        self._importing = ImportKind(self.models, self._state, settings.clone)
+        self._importing = ImportKind(self.models, state, settings.clone)
         self._slicing = SliceKind(recordings, gate, settings)
         self._optimizing = OptimizeKind(self.models, registry, blobs, settings)
         self._kinds: dict[str, JobKind] = {
@@ -121,7 +122,7 @@ class JobRunner:
         if waiting:
             log.info("%d interrupted jobs wait to be taken up again", waiting)
         keep = await self._queue.unfinished()
-        await asyncio.to_thread(self._sweep, keep)
+        await asyncio.to_thread(self._folders.sweep, keep)
         self._working = asyncio.create_task(self._work(), name="jobs")
 
     async def stop(self) -> None:
@@ -224,22 +225,22 @@ class JobRunner:
                 if self._child is not None and self._child[0] == job.id:
                     await self._child[1].stop(WITHDRAWN_GRACE_S)
                 else:
-                    await asyncio.to_thread(self._clear, job.id, keeps_samples=False)
+                    await asyncio.to_thread(self._folders.clear, job.id, keeps_samples=False)
 
     async def curves(self, tenant: str, job_id: str) -> tuple[JsonDict, ...]:
         """What the trainer measured, step by step; see `artifacts.read_curves`. Raises NotFound("job_not_found")."""
         job = await self._queue.get(tenant, job_id)
-        return await asyncio.to_thread(read_curves, self._state.jobs / job.id / CURVES)
+        return await asyncio.to_thread(self._folders.curves, job.id)
 
     async def samples(self, tenant: str, job_id: str) -> tuple[Sample, ...]:
         """What the voice sounded like as it learnt, oldest first. Raises NotFound("job_not_found")."""
         job = await self._queue.get(tenant, job_id)
-        return await asyncio.to_thread(list_samples, self._state.jobs / job.id / SAMPLES)
+        return await asyncio.to_thread(self._folders.samples, job.id)
 
     async def sample(self, tenant: str, job_id: str, name: str) -> Path:
         """One of `samples`, as a file. Raises NotFound("job_not_found" | "job_sample_not_found")."""
         job = await self._queue.get(tenant, job_id)
-        return await asyncio.to_thread(sample_path, self._state.jobs / job.id / SAMPLES, name)
+        return await asyncio.to_thread(self._folders.sample, job.id, name)
 
     async def events(self, tenant: str, job_id: str) -> AsyncIterator[Job]:
         """The row now and after every change, the last time when it has ended. Raises NotFound("job_not_found")."""
@@ -370,7 +371,7 @@ class JobRunner:
             error = {"kind": "Unavailable", "code": "job_crashed", "measured": {"status": ended.status}}
             await self._queue.end(job, FAILED, error=error)
         row = await self._queue.get(job.tenant, job.id)
-        await asyncio.to_thread(self._clear, job.id, keeps_samples=row.state == DONE)
+        await asyncio.to_thread(self._folders.clear, job.id, keeps_samples=row.state == DONE)
         if row.state == DONE and row.result is not None:
             await self._follow(row, row.result)
 
@@ -396,15 +397,3 @@ class JobRunner:
     def _tell(self, job_id: str) -> None:
         for listener in self._listeners.get(job_id, ()):
             listener.set()
-
-    def _clear(self, job_id: str, *, keeps_samples: bool) -> None:
-        """Sound, checkpoints and weights of a job that has ended are not kept; its log and curves are."""
-        folder = self._state.jobs / job_id
-        for name in ("clips", "work", "exam", "starters", "models", UPLOAD, *(() if keeps_samples else (SAMPLES,))):
-            shutil.rmtree(folder / name, ignore_errors=True)
-
-    def _sweep(self, keep: frozenset[str]) -> None:
-        if self._state.jobs.is_dir():
-            for folder in self._state.jobs.iterdir():
-                if folder.name not in keep:
-                    self._clear(folder.name, keeps_samples=True)

@@ -12,23 +12,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import http.client
 import json
 import re
 import secrets
 import sqlite3
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from appliance.contracts import JsonDict, PeerGrant, PeerLink
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
+from appliance.publishing.peer_messages import (
+    NUMBER,
+    PEER,
+    QUESTIONS,
+    SIGNATURE,
+    TIMEOUT_S,
+    Address,
+    exchange,
+    lane_of,
+    message_bytes,
+    signed_bytes,
+)
 from appliance.security.signing import DeviceKey, PublicKey
 from appliance.voices.records import clean_name
 
@@ -36,15 +44,10 @@ CODE_LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # none that look like another
 CODE_LENGTH = 10  # 49 bits, for ten minutes and five attempts
 CODE_LIFE_S = 600.0
 MOST_ATTEMPTS = 5
-TIMEOUT_S = 30.0
 LOOK_TIMEOUT_S = 5.0
-MOST_ANSWER_BYTES = 1 << 22
 NOTHING = PeerGrant()
 MOST_PEM = 10_000  # characters of a certificate
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-PEER, NUMBER, SIGNATURE = "X-Voiced-Peer", "X-Voiced-Number", "X-Voiced-Signature"
-QUESTIONS = "questions"  # messages that change nothing: one that is heard again after a power cut does no harm
-LANES = ("announcements", "sounds", QUESTIONS)  # of `/v1/peer/LANE/…`; all other messages share one lane, ""
 
 
 @dataclass(frozen=True)
@@ -134,12 +137,12 @@ class PeerStore:
         Raises Forbidden("pairing_refused"), Unavailable("peer_unreachable").
         """
         plain = code.replace("-", "").strip().upper()
-        first = await asyncio.to_thread(_exchange, Address(url), "GET", "/v1/peer", b"", {})
+        first = await asyncio.to_thread(exchange, Address(url), "GET", "/v1/peer", b"", {})
         theirs_key = str(first.get("public_key", ""))
         mine = self._introduction()
         asked = {**mine, "proof": _proof(plain, "ask", mine, theirs_key)}
         body = json.dumps(asked).encode()
-        back = await asyncio.to_thread(_exchange, Address(url), "POST", "/v1/peer/pairings", body, {})
+        back = await asyncio.to_thread(exchange, Address(url), "POST", "/v1/peer/pairings", body, {})
         theirs = {**_introduced(back), "url": url}
         expected = _proof(plain, "answer", _introduced(back), mine["public_key"])
         if theirs["public_key"] != theirs_key or not hmac.compare_digest(str(back.get("proof", "")), expected):
@@ -211,7 +214,7 @@ class PeerStore:
         for peer in map(_peer, rows):
             try:
                 there = Address(url, peer.authority, LOOK_TIMEOUT_S)
-                found = await asyncio.to_thread(_exchange, there, "GET", "/v1/peer", b"", {})
+                found = await asyncio.to_thread(exchange, there, "GET", "/v1/peer", b"", {})
             except (Unavailable, Forbidden, InvalidInput):
                 continue
             if found.get("public_key") == peer.public_key:
@@ -253,7 +256,7 @@ class PeerStore:
                 headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex()}
                 there = Address(self._moved.get(peer.uuid, peer.url), peer.authority, timeout_s)
                 try:
-                    answer = _exchange(there, method, path, body, headers)
+                    answer = exchange(there, method, path, body, headers)
                 except Unavailable:
                     self.away.add(peer.uuid)
                     raise
@@ -275,7 +278,7 @@ class PeerStore:
         uuid, text, signature = (headers.get(name, "") for name in (PEER, NUMBER, SIGNATURE))
         if not (text.isdigit() and len(text) <= 20):
             raise Forbidden("peer_refused")
-        message, lane = _message(method, path, int(text), body_digest, self._me.uuid), lane_of(path)
+        message, lane = message_bytes(method, path, int(text), body_digest, self._me.uuid), lane_of(path)
 
         def check(db: sqlite3.Connection) -> Peer:
             for row in db.execute("SELECT * FROM peers WHERE uuid = ?", (clean_name(uuid),)).fetchall():
@@ -288,12 +291,6 @@ class PeerStore:
             raise Forbidden("peer_refused")
 
         return await self._db.write(check, durable=lane != QUESTIONS)
-
-
-def lane_of(path: str) -> str:
-    """Messages of one lane are numbered together and arrive in order; lanes do not wait for each other."""
-    parts = path.split("/")
-    return parts[3] if len(parts) > 3 and parts[3] in LANES else ""
 
 
 def _count(db: sqlite3.Connection, peer: Peer, lane: str, number: int) -> bool:
@@ -313,15 +310,6 @@ def _grant_columns(grant: PeerGrant) -> JsonDict:
     return {"zones": json.dumps(grant.zones), "most_priority": grant.priority}
 
 
-def signed_bytes(method: str, path: str, number: int, body: bytes, receiver: str) -> bytes:
-    """What a message's signature covers."""
-    return _message(method, path, number, hashlib.sha256(body).hexdigest(), receiver)
-
-
-def _message(method: str, path: str, number: int, digest: str, receiver: str) -> bytes:
-    return "\n".join(("voiced peer message", receiver, method, path, str(number), digest)).encode()
-
-
 def _proof(code: str, role: str, who: JsonDict, other_key: str) -> str:
     """Shows that `who` knows the code; bound to both keys, so that nobody in between can put in their own."""
     facts = json.dumps([role, who["uuid"], who["public_key"], who["authority"], other_key])
@@ -334,49 +322,6 @@ def _introduced(document: JsonDict) -> JsonDict:
     if len(_unhex(theirs["public_key"])) != 32 or not _UUID.fullmatch(theirs["uuid"]):  # it names a folder here
         raise Forbidden("pairing_refused")
     return theirs
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a box answers, and whose certificates are believed there; nobody's yet while two boxes are pairing: then
-    the code proves who answers.
-    """
-
-    url: str
-    authority: str = ""
-    timeout_s: float = TIMEOUT_S
-
-    def connect(self) -> http.client.HTTPConnection:
-        """A connection that is not open yet. Raises InvalidInput("peer_url_invalid"), ssl.SSLError."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidInput("peer_url_invalid", url=self.url[:200])
-        if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=self.timeout_s)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if self.authority:
-            context.load_verify_locations(cadata=self.authority)
-        else:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=self.timeout_s, context=context)
-
-
-def _exchange(address: Address, method: str, path: str, body: bytes, headers: dict[str, str]) -> JsonDict:
-    """One exchange with another box. Raises Unavailable("peer_unreachable"), or what the box says."""
-    url = address.url
-    try:
-        with closing(address.connect()) as connection:
-            kind = {"Content-Type": "application/json"} if method == "POST" else {}
-            connection.request(method, path, body or None, {"Connection": "close", **kind, **headers})
-            answer = connection.getresponse()
-            document = json.loads(answer.read(MOST_ANSWER_BYTES) or b"{}")
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unavailable("peer_unreachable", url=url, reason=str(error) or type(error).__name__) from error
-    if answer.status == 403:
-        raise Forbidden(str(document.get("code", "peer_refused")))
-    if answer.status >= 400:
-        raise Unavailable("peer_unreachable", url=url, reason=str(document.get("detail", answer.status))[:200])
-    return document if isinstance(document, dict) else {}
 
 
 def _unhex(text: str) -> bytes:

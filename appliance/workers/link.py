@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from appliance.contracts import JsonDict
+from appliance.environment import child_environment
 from appliance.errors import DeadlineExceeded, Unavailable, error_from_record
 from appliance.framing import FrameStream, FramingError, open_frame_stream
-from appliance.settings import child_environment
 from appliance.workers.records import WorkerSpec
 
 log = logging.getLogger(__name__)

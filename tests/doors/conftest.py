@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `open_box`; test folders are no packages
+sys.path.insert(0, str(Path(__file__).parent))  # for `open_box` and others; test folders are no packages
 
 from open_box import open_box, wav
+from visiting import browser, visit  # noqa: F401 (fixtures)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -16,7 +16,7 @@ from appliance.audio.encoding import encode_audio
 from appliance.doors.http.app import make_app
 from appliance.errors import Forbidden, Unavailable
 from appliance.publishing import peers
-from appliance.publishing.peers import NUMBER, PEER, SIGNATURE, signed_bytes
+from appliance.publishing.peer_messages import NUMBER, PEER, SIGNATURE, Address, exchange, signed_bytes
 from appliance.security.tls import ServerCertificate
 from appliance.voices.records import NewRendition
 
@@ -77,17 +77,17 @@ async def test_a_cut_cable_is_waited_for_and_goes_on_where_it_broke_off(pair, mo
     order = {"kind": "peer", "settings": {"peer": paired["id"], "patience_s": "10"}, "scripts": ["cable"]}
     await first("PUT", "/v1/channels/cable", json=order)
     await first.save("cable", {"a": "A line long enough to be sent in several pieces over the wire."})
-    true_exchange, calls = peers._exchange, {"puts": 0, "cut": 0}
+    true_exchange, calls = exchange, {"puts": 0, "cut": 0}
 
     def cut(address, method, path, body, headers):
         if method == "PUT":
             calls["puts"] += 1
             if 3 <= calls["puts"] < 8:
                 calls["cut"] += 1
-                raise peers.Unavailable("peer_unreachable", url=address.url, reason="the cable is out")
+                raise Unavailable("peer_unreachable", url=address.url, reason="the cable is out")
         return true_exchange(address, method, path, body, headers)
 
-    monkeypatch.setattr(peers, "_exchange", cut)
+    monkeypatch.setattr(peers, "exchange", cut)
     published = await first.publish("cable")
     assert published["state"] == "published" and calls["cut"] == 5
     delivery = await first.office.publisher.delivery(await first.office.publications.get("main", "cable", 1))
@@ -273,7 +273,7 @@ async def test_boxes_that_speak_tls_believe_only_each_others_authority(tmp_path)
             send = links[paired["id"]].send
             answer = await asyncio.to_thread(send, "POST", "/v1/peer/offers", body)
             assert answer["missing"] == []
-            wrong = peers.Address(url, pems[0])  # another box's authority
+            wrong = Address(url, pems[0])  # another box's authority
             with pytest.raises(Unavailable, match="peer_unreachable"):
-                await asyncio.to_thread(peers._exchange, wrong, "GET", "/v1/peer", b"", {})
+                await asyncio.to_thread(exchange, wrong, "GET", "/v1/peer", b"", {})
             await runner.cleanup()

@@ -1,21 +1,14 @@
 // One version's examination: what was measured, what was heard, and each sentence in the clone's and the other voices.
 import { call, get, post } from "./api.js";
+import { $, element } from "./builders.js";
 import { currentLanguage, setLanguage, showWords, word } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
 const voice = asked.get("voice") ?? "";
 const number = asked.get("version") ?? "";
 const here = `/v1/voices/${encodeURIComponent(voice)}/versions/${encodeURIComponent(number)}/examination`;
 const SIDES = ["clone", "base", "speaker"];
 const FIGURES = ["llr", "llr_equalised", "speaker_cosine", "mfcc_distance", "dnsmos", "f0_median_hz", "f0_drift_semitones", "rate_drift", "dropped_share", "repeated", "clipped_share"];
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
 
 const shown = (value) => (value === null || value === undefined ? "–" : typeof value === "number" ? String(Math.round(value * 1000) / 1000) : value);
 const percent = (value) => (value === null || value === undefined ? "–" : `${Math.round(value * 100)} %`);
@@ -91,7 +84,8 @@ async function compare() {
   $("pair").replaceChildren(...sides);
 }
 
-const guarded = async (work) => {
+// In place of the verdict: this page has no place for passing messages.
+const orSay = async (work) => {
   try {
     await work();
   } catch (error) {
@@ -103,13 +97,13 @@ async function showAll() {
   showWords();
   $("language").textContent = word("other");
   $("compare-text").value ||= word("sample");
-  await guarded(showReport);
-  await guarded(showOthers);
+  await orSay(showReport);
+  await orSay(showOthers);
 }
 
 $("compare-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  guarded(compare);
+  orSay(compare);
 });
 $("language").addEventListener("click", () => {
   setLanguage(currentLanguage() === "zh" ? "en" : "zh");

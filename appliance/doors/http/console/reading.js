@@ -1,9 +1,9 @@
 // Reading a sheet aloud, prompt by prompt: what is read is judged at once, and the next line follows when it is good.
 import { call, get, post, Problem } from "./api.js";
+import { $ } from "./builders.js";
 import { canRecord, startRecording } from "./recorder.js";
 import { word } from "./words.js";
 
-const $ = (id) => document.getElementById(id);
 const KEY = "voiced.session";
 let session = null;
 let finish = null;
