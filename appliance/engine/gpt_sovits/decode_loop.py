@@ -16,13 +16,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from appliance.contracts import JsonDict
 from appliance.engine.gpt_sovits.decoding import Decoder, Place, Row
 from appliance.engine.gpt_sovits.generation import MOST_TOKENS, Draws
-from appliance.engine.gpt_sovits.sampling import Noise, SamplingSettings
+from appliance.engine.gpt_sovits.sampling import Floats, Noise, SamplingSettings
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemanticConfig
 from appliance.engine.gpt_sovits.turns import PREFILL, STEP, Listener, Turns, Work
 from appliance.engine.placement_records import CHOSEN, DEMOTED, PASSED, describe
@@ -188,7 +188,7 @@ class DecodeLoop:
             along = [one for one in self._answers if decoder.gains_by_company and not one.has(one.welcome)]
         going = [(one, one.place) for one in dict.fromkeys((first, *along)) if one.place is not None]
         logits = decoder.step([Row(place, *one.draws.last()) for one, place in going])
-        self._draw([one for one, _ in going], logits)
+        self._draw([one for one, _ in going], logits.numpy())
 
     def _begin(self, decoder: Decoder, answer: Answer) -> None:
         prompt, made = answer.question.prompt, answer.tokens
@@ -199,16 +199,15 @@ class DecodeLoop:
         except (InvalidInput, TooLarge) as error:  # this one's own fault
             self._fail([answer], error)
             return
-        self._draw([answer], logits[None])
+        self._draw([answer], logits.numpy()[None])
 
-    def _draw(self, answers: Sequence[Answer], logits: Tensor) -> None:
+    def _draw(self, answers: Sequence[Answer], logits: Floats) -> None:
         """The next token of each from its row of logits (b, v)."""
-        if not torch.isfinite(logits).all():
+        if not np.isfinite(logits).all():
             raise Corrupt("voice_files_corrupt", file="s1", reason="its logits are not finite")
-        with torch.inference_mode():
-            for answer, row in zip(answers, logits, strict=True):
-                has_more = answer.draws.draw(row) and len(answer.tokens) < answer.question.most
-                answer.is_over = answer.is_over or not has_more
+        for answer, row in zip(answers, logits, strict=True):
+            has_more = answer.draws.draw(row) and len(answer.tokens) < answer.question.most
+            answer.is_over = answer.is_over or not has_more
 
     def _let_go(self) -> None:
         """Free the places of answers that are over; where the decoder is being used, its user does it afterwards."""

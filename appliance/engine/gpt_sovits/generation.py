@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from appliance.engine.gpt_sovits.sampling import Noise, SamplingSettings, draw, penalise, probabilities
+from appliance.engine.gpt_sovits.sampling import Floats, Noise, SamplingSettings, draw, penalise, probabilities
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
 
 TOKENS_PER_SECOND = 25
@@ -29,15 +30,15 @@ class Draws:
         """`prompt` (y,) are the speech tokens before the answer; the repetition penalty knows them."""
         self.tokens: list[int] = []
         self._noise, self._settings, self._end = noise, settings, config.end
-        self._seen = torch.zeros(config.vocabulary, dtype=torch.bool, device=prompt.device)
-        self._seen[prompt] = True
+        self._seen = np.zeros(config.vocabulary, np.bool_)
+        self._seen[prompt.cpu().numpy()] = True
         self._prompt_length = len(prompt)
 
     def last(self) -> tuple[int, int]:
         """The last token, and its position among all speech tokens."""
         return self.tokens[-1], self._prompt_length + len(self.tokens) - 1
 
-    def draw(self, logits: Tensor) -> bool:
+    def draw(self, logits: Floats) -> bool:
         """Draw the next token from `logits` (v,) and note it; False when the answer ends.
 
         It ends when the end mark is drawn, and also when that is the likeliest after the penalty but another was drawn.
@@ -45,8 +46,8 @@ class Draws:
         if len(self.tokens) < FEWEST_TOKENS:
             logits = logits[: self._end]
         logits = penalise(logits, self._seen[: len(logits)], self._settings.repetition_penalty)
-        token = draw(probabilities(logits, self._settings), self._noise(len(logits)).to(logits.device))
-        if self._end in (token, int(torch.argmax(logits))):
+        token = draw(probabilities(logits, self._settings), self._noise(len(logits)))
+        if self._end in (token, int(np.argmax(logits))):
             return False
         self.tokens.append(token)
         self._seen[token] = True
@@ -68,7 +69,7 @@ def generate_tokens(
         with torch.inference_mode():  # the mode belongs to the thread: it must not outlast the yield
             if answer.tokens:
                 logits, cache = network.step(*_next_rows([answer], logits.device), cache)
-            if not answer.draw(logits[0]):
+            if not answer.draw(logits[0].cpu().numpy()):
                 return
         yield answer.tokens[-1]
 
@@ -88,7 +89,7 @@ def generate_batch(
         active = list(answers)
         logits, cache = network.prefill(prompts, more=most)
         while True:
-            drawn = [answer.draw(logits[row]) for row, answer in enumerate(active)]
+            drawn = [answer.draw(row) for answer, row in zip(active, logits.cpu().numpy(), strict=True)]
             going = [row for row, has_more in enumerate(drawn) if has_more and len(active[row].tokens) < most]
             if len(going) < len(active):
                 active = [active[row] for row in going]

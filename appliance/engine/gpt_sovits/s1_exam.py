@@ -104,7 +104,7 @@ def _speak(decoder: Decoder, prompt: TextPrompt, config: TextToSemanticConfig, c
     draws = Draws(prompt.tokens, seeded_noise(SEED), SamplingSettings(), config)
     logits, place = decoder.begin(prompt, count)
     while len(draws.tokens) < count:
-        if not draws.draw(_without(logits, config.end)):
+        if not draws.draw(_without(logits, config.end).numpy()):
             raise ValueError("the end mark was drawn, which was taken out")
         logits = decoder.step([Row(place, *draws.last())])[0]
     decoder.end(place)
