@@ -168,15 +168,29 @@ void multiply(const Matrix& m, int first, int last, const Operand& in, int rows,
     }
 }
 
-// Scores of rows 0 … count - 1 against the query; the last block is filled up with what weighs nothing.
+// Asks for what is read one page of memory later than `row`: a processor reads ahead by itself up to the end of a page
+// only. Rows are those of the keys, then those of the values.
+template <int SIZE>
+inline void read_ahead(const Head& head, int row) {
+    const int later = row + 4096 / int(SIZE * sizeof(uint16_t)), count = head.count + 1;
+    if (later < count)
+        __builtin_prefetch(head.keys + size_t(later) * SIZE);
+    else if (later < 2 * count)
+        __builtin_prefetch(head.values + size_t(later - count) * SIZE);
+}
+
+// Scores of all rows against the query; the last block is filled up with what weighs nothing.
 template <int BLOCKS>
-Floats score_rows(const Floats (&query)[BLOCKS], const uint16_t* keys, int count, float* scores) {
+Floats score_rows(const Floats (&query)[BLOCKS], const Head& head) {
     constexpr int SIZE = BLOCKS * LANES;
+    const int count = head.count + 1;
+    float* scores = head.scores;
     Floats most = all(-1e30f);
     for (int at = 0; at < count; at += LANES) {
         Floats partial[LANES];
         for (int j = 0; j < LANES; j++) {
-            const uint16_t* row = keys + size_t(at + j < count ? at + j : count - 1) * SIZE;
+            read_ahead<SIZE>(head, at + j);
+            const uint16_t* row = head.keys + size_t(at + j < count ? at + j : count - 1) * SIZE;
             partial[j] = query[0] * load_halves(row);
             for (int b = 1; b < BLOCKS; b++) partial[j] = multiply_add(query[b], load_halves(row + b * LANES), partial[j]);
         }
@@ -198,7 +212,7 @@ void attend_over(const Head& head) {
         store_halves(head.keys + size_t(head.count) * SIZE + b * LANES, load(head.key + b * LANES));
         store_halves(head.values + size_t(head.count) * SIZE + b * LANES, load(head.value + b * LANES));
     }
-    const Floats most = all(largest_of(score_rows<BLOCKS>(query, head.keys, count, head.scores)));
+    const Floats most = all(largest_of(score_rows<BLOCKS>(query, head)));
     Floats total = {};
     for (int at = 0; at < count; at += LANES) {
         const Floats share = exponential(load(head.scores + at) - most);
@@ -207,11 +221,14 @@ void attend_over(const Head& head) {
     }
     const uint16_t* row = head.values;
     int i = 0;
-    for (; i + 2 <= count; i += 2, row += 2 * SIZE)
+    for (; i + 2 <= count; i += 2, row += 2 * SIZE) {
+        read_ahead<SIZE>(head, count + i);
+        read_ahead<SIZE>(head, count + i + 1);
         for (int b = 0; b < BLOCKS; b++) {
             mixed[b] = multiply_add(all(head.scores[i]), load_halves(row + b * LANES), mixed[b]);
             other[b] = multiply_add(all(head.scores[i + 1]), load_halves(row + SIZE + b * LANES), other[b]);
         }
+    }
     if (i < count)
         for (int b = 0; b < BLOCKS; b++)
             mixed[b] = multiply_add(all(head.scores[i]), load_halves(row + b * LANES), mixed[b]);
