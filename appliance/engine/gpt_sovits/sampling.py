@@ -91,7 +91,8 @@ class _NoiseAhead:
 
 def _softmax(logits: Floats) -> Floats:
     grown: Floats = np.exp(logits - logits.max())
-    return grown / grown.sum()
+    grown /= grown.sum()
+    return grown
 
 
 def _keep_likely(logits: Floats, top_p: float) -> Floats:
