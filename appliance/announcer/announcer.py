@@ -286,7 +286,11 @@ class Announcer:
         """Messages that grew too old are not said any more where they still wait."""
         now = asyncio.get_running_loop().time()
         for announcement_id in [each for each, (deadline, _) in self._deadlines.items() if deadline <= now]:
-            row = await self._queue.get(self._deadlines[announcement_id][1], announcement_id)
+            try:
+                row = await self._queue.get(self._deadlines[announcement_id][1], announcement_id)
+            except NotFound:  # over, and tidied away: a clock that jumps makes anything old
+                del self._deadlines[announcement_id]
+                continue
             waiting = [delivery.zone for delivery in row.zones if delivery.state is State.QUEUED]
             reasons = {zone: self._why_unsaid(row, zone, local) for zone in waiting}
             if await self._queue.settle_waiting(row, reasons, State.EXPIRED):

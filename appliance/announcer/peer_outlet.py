@@ -152,7 +152,7 @@ class PeerOutlet:
 
     def _note_trouble(self, error: VoicedError) -> None:
         known: dict[str, Any] = {"peer": self._zone.peer, "zone": self._zone.zone}
-        if error.code == "peer_unreachable":
+        if error.code in ("peer_unreachable", "peer_declined"):
             self._set("absent", "zone_peer_away", **known, reason=str(error.measured.get("reason", ""))[:200])
         else:
             self._set("error", error.code, **known)

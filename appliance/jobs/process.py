@@ -12,6 +12,7 @@ import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,16 @@ LINE_LIMIT = 8 << 20  # bytes; an examination's report is about 20 KB
 POLL_S = 0.05
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 LOG_LIMIT = 4 << 20  # bytes of log.txt kept from earlier runs
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a child left: its last word (`done` or `failed`), or none and how it died."""
+
+    word: JsonDict | None
+    status: int
+    was_stopped: bool  # by us
+    was_cancelled: bool
 
 
 class ChildProcess(ABC):

@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.contracts import JsonDict, Progress
@@ -26,8 +25,9 @@ from appliance.jobs.filing import Filing
 from appliance.jobs.folders import JobFolders
 from appliance.jobs.importing import ImportKind
 from appliance.jobs.kinds import JobKind
+from appliance.jobs.listeners import Listeners
 from appliance.jobs.optimizing import OptimizeKind
-from appliance.jobs.process import ChildProcess, start_child
+from appliance.jobs.process import ChildProcess, Ended, start_child
 from appliance.jobs.queue import JobQueue
 from appliance.jobs.records import (
     CANCELLED,
@@ -67,16 +67,6 @@ FULL_DISK_RETRY_S = 30.0
 WITHDRAWN_GRACE_S = 1.0  # nothing has to be kept of a clone that nobody may make
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """What a child left: its last word (`done` or `failed`), or none and how it died."""
-
-    word: JsonDict | None
-    status: int
-    was_stopped: bool  # by us
-    was_cancelled: bool
-
-
 class JobRunner:
     """The jobs of the box. `start` and `stop` frame its life; everything else may be called from any task."""
 
@@ -108,7 +98,7 @@ class JobRunner:
             OPTIMIZE: self._optimizing,
         }
         self._wake = asyncio.Event()
-        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._listeners = Listeners()
         self._working: asyncio.Task[None] | None = None
         self._child: tuple[str, ChildProcess] | None = None  # (job id, process)
         self._gives_way = False  # whether the running job may be interrupted by one that somebody asked for
@@ -192,7 +182,7 @@ class JobRunner:
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Stop a job; the row says so within seconds. A job that has ended stays as it ended. Raises NotFound."""
         job = await self._queue.ask_to_cancel(tenant, job_id)
-        self._tell(job_id)
+        self._listeners.tell(job_id)
         if job.is_cancelling and self._child is not None and self._child[0] == job_id:
             await self._child[1].stop()
         return await self._queue.get(tenant, job_id)
@@ -200,7 +190,7 @@ class JobRunner:
     async def pause(self, tenant: str, job_id: str) -> Job:
         """Let a job rest: a running one ends its child and keeps its checkpoint. Raises NotFound, Conflict."""
         job = await self._queue.ask_to_pause(tenant, job_id)
-        self._tell(job_id)
+        self._listeners.tell(job_id)
         if job.is_pausing and self._child is not None and self._child[0] == job_id:
             await self._child[1].stop()
         return await self._queue.get(tenant, job_id)
@@ -208,7 +198,7 @@ class JobRunner:
     async def resume(self, tenant: str, job_id: str) -> Job:
         """A resting job waits for its turn again and goes on from its checkpoint. Raises NotFound, Conflict."""
         job = await self._queue.resume(tenant, job_id)
-        self._tell(job_id)
+        self._listeners.tell(job_id)
         self._wake.set()
         return job
 
@@ -221,7 +211,7 @@ class JobRunner:
                 await self._kinds[job.kind].require(job)
             except Forbidden as error:
                 await self._queue.end(job, FAILED, error=error_record(error))
-                self._tell(job.id)
+                self._listeners.tell(job.id)
                 if self._child is not None and self._child[0] == job.id:
                     await self._child[1].stop(WITHDRAWN_GRACE_S)
                 else:
@@ -244,10 +234,8 @@ class JobRunner:
 
     async def events(self, tenant: str, job_id: str) -> AsyncIterator[Job]:
         """The row now and after every change, the last time when it has ended. Raises NotFound("job_not_found")."""
-        changed = asyncio.Event()
-        self._listeners.setdefault(job_id, set()).add(changed)
         last = ""
-        try:
+        with self._listeners.of(job_id) as changed:
             while True:
                 changed.clear()
                 job = await self._queue.get(tenant, job_id)
@@ -258,10 +246,6 @@ class JobRunner:
                     return
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), WATCH_EVERY_S)
-        finally:
-            self._listeners[job_id].discard(changed)
-            if not self._listeners[job_id]:
-                del self._listeners[job_id]
 
     # ------------------------------------------------------------ work
 
@@ -270,7 +254,7 @@ class JobRunner:
             self._wake.clear()
             try:
                 while (job := await self._queue.claim()) is not None:
-                    self._tell(job.id)
+                    self._listeners.tell(job.id)
                     await self._run(job)
                 await self._wake.wait()
             except VoicedError as error:  # the disk is full, say: jobs wait, the box goes on
@@ -288,14 +272,24 @@ class JobRunner:
         except StorageFull:
             await self._wait_for_space(job)
         except VoicedError as error:
-            await self._queue.end(job, FAILED, error=error_record(error))
+            await self._fail(job, error)
         except Exception as error:
             log.exception("job %s failed", job.id)
-            await self._queue.end(job, FAILED, error=error_record(error))
+            await self._fail(job, error)
         finally:
-            self._tell(job.id)
+            self._listeners.tell(job.id)
 
-    async def _attend(self, job: Job, spec: ChildSpec) -> _Ended:
+    async def _fail(self, job: Job, error: Exception) -> None:
+        """Written as soon as the disk takes it: a job that stayed "running" would never be looked at again."""
+        while True:
+            try:
+                await self._queue.end(job, FAILED, error=error_record(error))
+                return
+            except StorageFull:
+                log.warning("the end of job %s is not written yet: the disk is full", job.id)
+                await asyncio.sleep(self._full_disk_retry_s)
+
+    async def _attend(self, job: Job, spec: ChildSpec) -> Ended:
         """Start the child, keep the row up to date, and see it out."""
         word: JsonDict | None = None
         unrecorded: JsonDict | None = None  # the last progress, where it came too soon after another
@@ -320,7 +314,7 @@ class JobRunner:
                 self._child = None
                 watching.cancel()
         row = await self._queue.get(job.tenant, job.id)
-        return _Ended(word, status, was_stopped, row.is_cancelling)
+        return Ended(word, status, was_stopped, row.is_cancelling)
 
     async def _watch(self, job: Job, child: ChildProcess) -> None:
         """End the child when it was cancelled or paused meanwhile or what it needs was withdrawn."""
@@ -332,7 +326,10 @@ class JobRunner:
                     await asyncio.sleep(WATCH_EVERY_S)
                     continue
             except Forbidden as error:
-                await self._queue.end(job, FAILED, error=error_record(error))
+                try:
+                    await self._queue.end(job, FAILED, error=error_record(error))
+                except StorageFull:  # it is asked again before the job may go on
+                    log.warning("job %s is stopped; that is not written yet: the disk is full", job.id)
                 await child.stop(WITHDRAWN_GRACE_S)
             await child.stop()
             return
@@ -343,9 +340,9 @@ class JobRunner:
             await self._queue.record(job, progress)
         except StorageFull as error:
             log.warning("progress of %s not written: %s", job.id, error)
-        self._tell(job.id)
+        self._listeners.tell(job.id)
 
-    async def _settle(self, job: Job, ended: _Ended) -> None:
+    async def _settle(self, job: Job, ended: Ended) -> None:
         word, row = ended.word or {}, await self._queue.get(job.tenant, job.id)
         if ended.was_cancelled:
             await self._queue.end(job, CANCELLED)
@@ -393,7 +390,3 @@ class JobRunner:
                 return
             except StorageFull:
                 await asyncio.sleep(self._full_disk_retry_s)
-
-    def _tell(self, job_id: str) -> None:
-        for listener in self._listeners.get(job_id, ()):
-            listener.set()

@@ -103,7 +103,7 @@ def line_files(line: DeliveredLine, formats: list[str], provenance: Provenance) 
 
 def _write_release(release: Path, delivery: Delivery, formats: list[str], provenance: Provenance) -> None:
     """A whole folder appears at once: half of one is never taken for a release."""
-    if (release / MANIFEST).is_file():
+    if _is_written(release, delivery):
         return
     building = release.with_name(f".{release.name}")
     shutil.rmtree(building, ignore_errors=True)
@@ -121,6 +121,16 @@ def _write_release(release: Path, delivery: Delivery, formats: list[str], proven
     flush_folder(building)
     shutil.rmtree(release, ignore_errors=True)
     building.replace(release)
+
+
+def _is_written(release: Path, delivery: Delivery) -> bool:
+    """Whether the release holds these very lines: a box that is set up anew counts its publications from 1 again."""
+    try:
+        manifest = json.loads((release / MANIFEST).read_bytes())
+        there = [(line["name"], line["rendition"]) for line in manifest["lines"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return there == [(line.name, line.rendition) for line in delivery.lines]
 
 
 def _folder(path: str, host: ChannelHost) -> Path:

@@ -209,7 +209,8 @@ class OfferDesk:
             )
             for row in offer.lines
         )
-        adopted = NewPublication(offer.script, PUBLISH, revision.number, published, 0, (), f"peer {peer.name}")
+        author = f"peer {peer.name} {offer.publication}"  # by which a commit that comes twice knows its publication
+        adopted = NewPublication(offer.script, PUBLISH, revision.number, published, 0, (), author)
         ended = await self._publisher.finished(await self._publisher.adopt(peer.tenant, adopted))
         if ended.state != PUBLISHED:
             raise Conflict("offer_not_published", script=offer.script, reason=str((ended.error or {}).get("code")))

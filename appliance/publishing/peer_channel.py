@@ -91,8 +91,8 @@ class _StagedOffer(StagedDelivery):
         while True:
             try:
                 return send()
-            except Unavailable:
-                if time.monotonic() >= gives_up_at:
+            except Unavailable as error:
+                if error.code == "peer_declined" or time.monotonic() >= gives_up_at:
                     raise
             time.sleep(RETRY_S)
 

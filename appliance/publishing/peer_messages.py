@@ -16,6 +16,7 @@ from appliance.errors import Forbidden, InvalidInput, Unavailable
 TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 1 << 22
 PEER, NUMBER, SIGNATURE = "X-Voiced-Peer", "X-Voiced-Number", "X-Voiced-Signature"
+DIGEST = "X-Voiced-Digest"  # SHA-256 of the body: who signed for it is known before the body is read
 QUESTIONS = "questions"  # messages that change nothing: one that is heard again after a power cut does no harm
 LANES = ("announcements", "sounds", QUESTIONS)  # of `/v1/peer/LANE/…`; all other messages share one lane, ""
 
@@ -61,7 +62,10 @@ class Address:
 
 
 def exchange(address: Address, method: str, path: str, body: bytes, headers: dict[str, str]) -> JsonDict:
-    """One exchange with another box. Raises Unavailable("peer_unreachable"), or what the box says."""
+    """One exchange with another box.
+
+    Raises Unavailable("peer_unreachable"; "peer_declined" where asking again is of no use), or what the box says.
+    """
     url = address.url
     try:
         with closing(address.connect()) as connection:
@@ -74,5 +78,12 @@ def exchange(address: Address, method: str, path: str, body: bytes, headers: dic
     if answer.status == 403:
         raise Forbidden(str(document.get("code", "peer_refused")))
     if answer.status >= 400:
-        raise Unavailable("peer_unreachable", url=url, reason=str(document.get("detail", answer.status))[:200])
+        code = "peer_declined" if _is_final(answer.status, document) else "peer_unreachable"
+        raise Unavailable(code, url=url, reason=str(document.get("detail", answer.status))[:200])
     return document if isinstance(document, dict) else {}
+
+
+def _is_final(status: int, document: object) -> bool:
+    """Whether an answer would be the same a moment later."""
+    code = document.get("code") if isinstance(document, dict) else None
+    return 400 <= status < 500 and status not in (408, 429) and code != "publication_running"

@@ -18,14 +18,16 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from appliance.contracts import JsonDict, PeerGrant, PeerLink
 from appliance.database import Database, insert_row, utc_now
 from appliance.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from appliance.events import Event
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.publishing.peer_messages import (
+    DIGEST,
     NUMBER,
     PEER,
     QUESTIONS,
@@ -35,8 +37,8 @@ from appliance.publishing.peer_messages import (
     exchange,
     lane_of,
     message_bytes,
-    signed_bytes,
 )
+from appliance.security.audit import append_entry
 from appliance.security.signing import DeviceKey, PublicKey
 from appliance.voices.records import clean_name
 
@@ -160,6 +162,7 @@ class PeerStore:
         if theirs["uuid"] == self._me.uuid:
             raise Forbidden("pairing_refused")
         row = {"tenant": tenant, **theirs, "paired_at": utc_now(), **_grant_columns(grant)}
+        event = Event(tenant, "peer.pair", subject=theirs["uuid"], details={"zones": ", ".join(grant.zones)})
 
         def write(db: sqlite3.Connection) -> Peer:
             known = "SELECT 1 FROM peers WHERE tenant = ? AND uuid = ? AND public_key = ?"
@@ -171,6 +174,7 @@ class PeerStore:
             else:
                 db.execute("DELETE FROM peers WHERE tenant = ? AND uuid = ?", key)
                 insert_row(db, "peers", row)
+            append_entry(db, event)
             return _find(db, *key)
 
         self._moved.pop(theirs["uuid"], None)
@@ -252,13 +256,15 @@ class PeerStore:
             lane = lane_of(path)
             with self._turns.setdefault((peer.uuid, lane), threading.Lock()):
                 number = self._next_number(peer.uuid, lane)
-                signature = self._me.key.sign(signed_bytes(method, path, number, body, peer.uuid))
-                headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex()}
+                digest = hashlib.sha256(body).hexdigest()
+                signature = self._me.key.sign(message_bytes(method, path, number, digest, peer.uuid))
+                headers = {PEER: self._me.uuid, NUMBER: str(number), SIGNATURE: signature.hex(), DIGEST: digest}
                 there = Address(self._moved.get(peer.uuid, peer.url), peer.authority, timeout_s)
                 try:
                     answer = exchange(there, method, path, body, headers)
-                except Unavailable:
-                    self.away.add(peer.uuid)
+                except Unavailable as error:
+                    if error.code == "peer_unreachable":
+                        self.away.add(peer.uuid)
                     raise
                 self.away.discard(peer.uuid)
                 return answer
@@ -273,7 +279,7 @@ class PeerStore:
         self._sent[uuid, lane] = max(time.time_ns(), self._sent.get((uuid, lane), 0) + 1)
         return self._sent[uuid, lane]
 
-    async def admit(self, method: str, path: str, headers: dict[str, str], body_digest: str) -> Peer:
+    async def admit(self, method: str, path: str, headers: Mapping[str, str], body_digest: str) -> Peer:
         """Who sent this message. Raises Forbidden("peer_refused") for a stranger, a wrong or a used signature."""
         uuid, text, signature = (headers.get(name, "") for name in (PEER, NUMBER, SIGNATURE))
         if not (text.isdigit() and len(text) <= 20):

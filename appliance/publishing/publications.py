@@ -75,6 +75,12 @@ class PublicationStore:
         rows = await self._db.read(lambda db: db.execute(query, UNFINISHED).fetchall())
         return tuple(_publication(row) for row in rows)
 
+    async def newest(self, tenant: str, script: str) -> Publication | None:
+        """The one with the largest number, whatever became of it."""
+        query = f"{_BY_NUMBER} WHERE tenant = ? AND script = ? ORDER BY number DESC LIMIT 1"
+        row = await self._db.read(lambda db: db.execute(query, (tenant, script)).fetchone())
+        return None if row is None else _publication(row)
+
     async def last_published(self, tenant: str, script: str, before: int) -> Publication:
         """The newest publication below `before` that channels carried. Raises NotFound("publication_not_found")."""
         query = (

@@ -33,8 +33,7 @@ class WebhookChannel(Channel):
     def check(self, settings: JsonDict, host: ChannelHost) -> JsonDict:
         """Raises InvalidInput("channel_settings_invalid")."""
         url, secret = str(settings.get("url", "")), str(settings.get("secret", ""))
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.username:
+        if not _is_plain(url):
             raise InvalidInput(
                 "channel_settings_invalid", kind=self.kind, problem="url: http://ADDRESS on the premises"
             )
@@ -84,10 +83,21 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> None:
             connection.request("POST", path, body, {"Host": parts.netloc, "Connection": "close", **headers})
             answer = connection.getresponse()
             answer.read(MOST_ANSWER_BYTES)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise Unavailable("webhook_failed", url=url, reason=str(error) or type(error).__name__) from error
     if not 200 <= answer.status < 300:
         raise Unavailable("webhook_failed", url=url, reason=f"HTTP {answer.status}")
+
+
+def _is_plain(url: str) -> bool:
+    """http, ASCII, with a host and a port that there can be, and no login."""
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme == "http" and bool(parts.hostname) and not parts.username and parts.port != 0 and url.isascii()
+        )
+    except ValueError:
+        return False
 
 
 def _address_of(host: str, port: int) -> IPv4Address | IPv6Address:

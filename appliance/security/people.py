@@ -137,6 +137,10 @@ class PersonStore:
             self._sessions.popitem(last=False)
         return person, cookie
 
+    def wrong_guesses(self, address: str) -> int:
+        """How many tries to sign in from this address were wrong lately."""
+        return self.throttle.count(f"address {address}")
+
     def signed_in(self, cookie: str) -> Person | None:
         """The person whose session this is; None when it has ended."""
         session = self._sessions.get(_digest(cookie))

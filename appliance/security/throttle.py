@@ -37,5 +37,9 @@ class Throttle:
             self._failures.popitem(last=False)
         return count
 
+    def count(self, key: str) -> int:
+        """How many wrong guesses are remembered."""
+        return self._failures.get(key, (0, 0.0))[0]
+
     def succeeded(self, key: str) -> None:
         self._failures.pop(key, None)

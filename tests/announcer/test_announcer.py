@@ -81,6 +81,19 @@ async def test_the_next_messages_are_rendered_while_one_plays(announcer, speech,
         await announcer.stop("main")
 
 
+async def test_a_message_that_was_tidied_away_before_its_age_ended_does_not_hold_up_the_others(announcer, sound_card):
+    """A clock that jumps by months makes rows old that are minutes old."""
+    async with announcer:
+        (first,) = await say(announcer, "1 0.1", max_age_s=1.0)
+        await until_over(announcer, first)
+        for table, column in (("deliveries", "announcement"), ("announcements", "id")):
+            query = f"DELETE FROM {table} WHERE {column} = ?"
+            await announcer._queue._db.write(lambda db, query=query: db.execute(query, (first,)) and None)
+        await asyncio.sleep(1.2)
+        await until_over(announcer, *await say(announcer, "2 0.1"))
+    assert sound_card.levels() == [1, 2]
+
+
 async def test_stopping_one_message_cuts_it_and_the_next_follows(announcer, sound_card):
     async with announcer:
         ids = await say(announcer, "1 20", "2 0.1")

@@ -103,6 +103,26 @@ async def test_nobody_hands_out_more_than_they_have(shop):
     assert await code(shop, "/v1/tenants/main", token=admin) == (404, "tenant_not_found")
 
 
+async def test_who_is_limited_to_voices_or_doors_does_not_get_more_by_a_detour(shop):
+    """Another's secret, or a login: people have every voice and every door."""
+    wide = await issue(shop, "device", tenant="bakery")
+    for scope in ({"voices": ["sine-440"]}, {"doors": ["api"]}):
+        admin = (await issue(shop, "tenant-admin", tenant="bakery", **scope))["token"]
+        mine = await issue(shop, "device", by=admin)
+        for way in ("POST", f"/v1/tokens/{wide['id']}/rotate"), ("DELETE", f"/v1/tokens/{wide['id']}"):
+            assert await code(shop, way[1], way[0], admin) == (403, "scope_too_wide")
+        assert (await ask(shop, f"/v1/tokens/{mine['id']}/rotate", "POST", admin))[0] == 200
+        new = {"login": "detour", "role": "device", "password": PASSWORD}
+        assert await code(shop, "/v1/people", "POST", admin, new) == (403, "scope_too_wide")
+    owner = (await issue(shop, "tenant-admin", tenant="bakery"))["token"]
+    _, person, _ = await ask(
+        shop, "/v1/people", "POST", owner, {"login": "lin", "role": "device", "password": PASSWORD}
+    )
+    path = f"/v1/people/{person['id']}"
+    assert await code(shop, path, "PATCH", admin, {"password": PASSWORD[::-1]}) == (403, "scope_too_wide")
+    assert (await ask(shop, path, "PATCH", owner, {"password": PASSWORD[::-1]}))[0] == 200
+
+
 async def test_a_new_tenant_has_the_starter_voices_and_can_be_shut_out(shop):
     await ask(shop, "/v1/tenants", "POST", TOKEN, {"id": "kiosk"})
     token = (await issue(shop, "device", tenant="kiosk"))["token"]
@@ -200,6 +220,9 @@ async def test_brute_force_at_the_login_meets_a_growing_delay(shop):
         429,
         "sign_in_throttled",
     )  # the right password is not looked at either, else the wait would tell
+    await shop.services.audit.flush()
+    query = "SELECT count(*) FROM audit WHERE action = 'session.refused'"
+    assert (await shop.services.db.read(lambda db: db.execute(query).fetchone()[0])) == 3  # 1st, 2nd, 4th: no flood
     shop.services.security.people.throttle._failures.clear()
 
 

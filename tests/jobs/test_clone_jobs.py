@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import Conflict, Forbidden, InvalidInput, NotFound
+from appliance.errors import Conflict, Forbidden, InvalidInput, NotFound, StorageFull
 from appliance.jobs.records import CloneRequest, Job
 from appliance.voices.records import NewConsent, NewVoice
 
@@ -246,6 +246,24 @@ async def test_an_error_of_the_engine_keeps_its_code_and_figures(box: Any) -> No
 async def test_a_full_disk_fails_no_job(box: Any) -> None:
     ended = await box.finished(await box.submit("full", steps=5))
     assert ended.state == "done" and ended.result["adaptation"]["began"] == 3
+
+
+async def test_the_failure_of_a_job_is_written_once_the_disk_takes_it(box: Any, monkeypatch: Any) -> None:
+    queue, refusals = box.runner._queue, iter([True, True])
+    end = queue.end
+
+    async def ends_late(*given: Any, **more: Any) -> Any:
+        if next(refusals, False):
+            raise StorageFull("storage_full", path="/", free_mb=0)
+        return await end(*given, **more)
+
+    async def refuses(job: Any) -> Any:
+        raise NotFound("recording_not_found", recording="rec_1")
+
+    monkeypatch.setattr(queue, "end", ends_late)
+    monkeypatch.setattr(box.runner._kinds["clone"], "child_spec", refuses)
+    ended = await box.finished(await box.submit("hello"))
+    assert (ended.state, ended.error["code"]) == ("failed", "recording_not_found")
 
 
 async def test_a_clone_that_fails_its_examination_is_kept_but_not_promoted(box: Any) -> None:

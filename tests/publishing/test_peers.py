@@ -16,11 +16,13 @@ from appliance.audio.encoding import encode_audio
 from appliance.doors.http.app import make_app
 from appliance.errors import Forbidden, Unavailable
 from appliance.publishing import peers
-from appliance.publishing.peer_messages import NUMBER, PEER, SIGNATURE, Address, exchange, signed_bytes
+from appliance.publishing.peer_channel import offer_of
+from appliance.publishing.peer_messages import DIGEST, NUMBER, PEER, SIGNATURE, Address, exchange, signed_bytes
 from appliance.security.tls import ServerCertificate
 from appliance.voices.records import NewRendition
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+BROKEN_HOOK = {"kind": "webhook", "settings": {"url": "http://127.0.0.1:9/", "secret": "a secret of a test"}}
 
 
 async def test_a_code_pairs_once_and_only_the_right_one(pair):
@@ -159,7 +161,7 @@ async def test_a_paired_box_gets_no_sound_of_another_tenant_by_naming_its_digest
 
     told = await ask("POST", "/v1/peer/offers", json.dumps(offer).encode())
     assert told["missing"] == [{"sha256": digest, "have": 0}]
-    with pytest.raises(Unavailable, match="peer_unreachable"):
+    with pytest.raises(Unavailable, match="peer_declined"):
         await ask("POST", f"/v1/peer/offers/{told['offer']}/commit", b"{}")
     assert (await second("GET", "/v1/scripts/taken", 404))["code"] == "script_not_found"
     part = await ask("PUT", f"/v1/peer/blobs/{digest}/{len(content)}/0", content)  # who has it may send it
@@ -167,6 +169,59 @@ async def test_a_paired_box_gets_no_sound_of_another_tenant_by_naming_its_digest
     assert (await ask("POST", "/v1/peer/offers", json.dumps(offer).encode()))["missing"] == []
     await ask("POST", f"/v1/peer/offers/{told['offer']}/commit", b"{}")
     assert await _line_sound(second, "taken", "one") == content
+
+
+async def test_a_commit_whose_answer_was_lost_carries_the_same_publication(pair):
+    """The other box is asked again, after a time-out or a restart on either side: nothing is published twice."""
+    first, second, paired = pair
+    order = {"kind": "peer", "settings": {"peer": paired["id"]}, "scripts": ["lost-answer"]}
+    await first("PUT", "/v1/channels/lost-answer", json=order)
+    await first.save("lost-answer", {"a": "Only once, please."})
+    begun = await first.publish("lost-answer")
+    row = await first.office.publications.get("main", "lost-answer", begun["number"])
+    body = json.dumps(offer_of(await first.office.publisher.delivery(row))).encode()
+    send = (await first.office.peers.links("main"))[paired["id"]].send
+    offer = (await asyncio.to_thread(send, "POST", "/v1/peer/offers", body))["offer"]
+    for noted in second.office.offers._folder.glob(f"*/*/{offer}/publication"):
+        noted.unlink()  # the box was killed before it had written that down
+    again = await asyncio.to_thread(send, "POST", f"/v1/peer/offers/{offer}/commit", b"{}")
+    assert again["publication"] == 1
+    assert len((await second("GET", "/v1/scripts/lost-answer/publications"))["items"]) == 1
+    assert (await first.publish("lost-answer"))["state"] == "published"  # another publication of the same lines is one
+    assert len((await second("GET", "/v1/scripts/lost-answer/publications"))["items"]) == 2
+
+
+async def test_what_a_paired_box_declines_is_not_asked_again_and_again(pair):
+    first, second, paired = pair
+    order = {"kind": "peer", "settings": {"peer": paired["id"]}, "scripts": ["declined"]}
+    await first("PUT", "/v1/channels/declined", json=order)
+    await second("PUT", "/v1/channels/broken", json={**BROKEN_HOOK, "scripts": ["declined"]})
+    await first.save("declined", {"a": "Its own channel there is broken."})
+    failed = await first.publish("declined")
+    assert failed["state"] == "failed"
+    tried = (await second("GET", "/v1/scripts/declined/publications"))["items"]
+    assert [row["state"] for row in tried] == ["failed"]
+    await second("DELETE", "/v1/channels/broken", 204)
+
+
+async def test_pairing_is_written_down_on_both_sides(pair):
+    for box, other in (pair[:2], pair[1::-1]):
+        query = "SELECT count(*) FROM audit WHERE action = 'peer.pair' AND subject = ?"
+        uuid = other.office.peers.introduce()["uuid"]
+        assert await box.box.services.db.read(lambda db, uuid=uuid: db.execute(query, (uuid,)).fetchone()[0])
+
+
+async def test_a_strangers_list_is_not_even_read(pair):
+    """It may be tens of megabytes: whoever has not signed for them is refused before a byte is in memory."""
+    first, second, _ = pair
+    signed = f"{PEER}: {first.office.peers.introduce()['uuid']}\r\n{NUMBER}: 1\r\n{SIGNATURE}: 00\r\n"
+    for claim, status in ((f"{signed}{DIGEST}: {'a' * 64}\r\n", b"403"), (signed, b"413")):
+        head = f"POST /v1/peer/offers HTTP/1.1\r\nHost: box\r\n{claim}Content-Length: 60000000\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(second.url.rpartition(":")[2]))
+        writer.write(head.encode())
+        answer = await asyncio.wait_for(reader.readline(), 20)  # while the body has not come
+        writer.close()
+        assert answer.split()[1] == status
 
 
 async def _line_sound(box, script: str, line: str) -> bytes:

@@ -130,6 +130,19 @@ async def test_a_folder_gets_prompts_as_telephone_systems_read_them(box):
     assert (folder / "welcome-Anna.wav").is_file()
 
 
+async def test_a_release_of_an_earlier_state_directory_is_not_taken_for_the_new_one(box):
+    """Exports outlive a box that was set up anew and counts its publications from 1 again."""
+    order = {"kind": "folder", "settings": {"path": "reused"}, "scripts": ["reused"]}
+    await box("PUT", "/v1/channels/reused", json=order)
+    old = exports(box) / "reused" / "releases" / "reused-1"
+    old.mkdir(parents=True)
+    (old / "a.wav").write_bytes(b"of another time")
+    (old / "manifest.json").write_text(json.dumps({"lines": [{"name": "a", "rendition": "0" * 64}]}))
+    await box.save("reused", {"a": "Today's words."})
+    assert (await box.publish("reused"))["number"] == 1
+    assert (exports(box) / "reused" / "reused" / "a.wav").read_bytes().startswith(b"RIFF")
+
+
 async def test_a_folder_outside_is_refused_unless_the_site_allows_it(box, tmp_path):
     for path in ("/etc", "../up", "a/b", ""):
         order = {"kind": "folder", "settings": {"path": path}}
@@ -170,6 +183,12 @@ async def test_all_channels_move_or_none(box):
         hooks.refuse = ""
         assert (await box.publish("both"))["state"] == "published"
         assert link.resolve().name != before
+
+
+async def test_an_address_that_is_none_is_told(box):
+    for url in ("http://[", "http://host:99999/", "http://", "ftp://host/", "http://host/\u7a7a"):
+        order = {"kind": "webhook", "settings": {"url": url, "secret": "sixteen characters and more"}}
+        assert (await box("PUT", "/v1/channels/odd", 422, json=order))["code"] == "channel_settings_invalid"
 
 
 async def test_a_webhook_stays_on_the_premises(box):

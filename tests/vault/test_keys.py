@@ -117,6 +117,21 @@ def test_a_master_key_from_elsewhere_is_used_and_never_replaced(tmp_path: Path) 
     assert told.value.code == "master_key_missing"
 
 
+def test_the_last_owners_destruction_is_brought_to_its_end_after_a_crash(tmp_path: Path, monkeypatch) -> None:
+    """No row is left that would say which master key counts; the old one must not open an old copy."""
+    keys = open_keys(tmp_path / "keys")
+    anna = keys.of(ANNA)
+    shutil.copytree(tmp_path / "keys", tmp_path / "old")
+    monkeypatch.setattr(MasterKeyFile, "adopt", lambda self: os.strerror(1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        keys.destroy([ANNA])
+    monkeypatch.undo()
+    open_keys(tmp_path / "keys").close()
+    shutil.copy(tmp_path / "keys" / "master.key", tmp_path / "old" / "master.key")
+    with pytest.raises(Unavailable):
+        open_keys(tmp_path / "old").get(anna.id)
+
+
 DESTROYS = """
 import os, sys, signal
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 from aiohttp import web
@@ -27,10 +28,11 @@ from appliance.doors.http.publishing_schemas import (
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.schemas import PageQuery
 from appliance.doors.http.services import services_of
-from appliance.errors import NotFound
+from appliance.errors import Forbidden, NotFound
 from appliance.events import ACTOR, Event
 from appliance.publishing.office import Office
 from appliance.publishing.peer_channel import CHUNK_BYTES
+from appliance.publishing.peer_messages import DIGEST
 from appliance.publishing.peers import Peer
 
 MOST_OFFER_BYTES = 64 << 20
@@ -154,13 +156,23 @@ async def revert_offer(request: web.Request) -> web.Response:
 
 
 async def admit(request: web.Request, limit: int) -> tuple[Peer, bytes]:
-    """The paired box that signed this very message. Raises Forbidden("peer_refused")."""
-    body = await read_bytes(request, limit)
-    digest = hashlib.sha256(body).hexdigest()
-    headers = dict(request.headers)
-    peer = await _office(request).peers.admit(request.method, request.path, headers, digest)
+    """The paired box that signed this very message, known before more than a piece of it is read.
+
+    Raises Forbidden("peer_refused"), TooLarge.
+    """
+    promised = request.headers.get(DIGEST, "")
+    peer = await _signer(request, promised) if promised else None
+    body = await read_bytes(request, limit if promised else min(limit, CHUNK_BYTES))
+    digest = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
+    if promised and digest != promised:
+        raise Forbidden("peer_refused")
+    peer = peer or await _signer(request, digest)
     ACTOR.set(f"peer:{peer.uuid}")
     return peer, body
+
+
+async def _signer(request: web.Request, digest: str) -> Peer:
+    return await _office(request).peers.admit(request.method, request.path, request.headers, digest)
 
 
 _CHANNELS, _PEERS = "channels", "peers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
@@ -23,8 +24,8 @@ from appliance.doors.http.security_schemas import (
     TokensTold,
     TokenTold,
 )
-from appliance.doors.http.services import services_of
-from appliance.errors import Forbidden, VoicedError
+from appliance.doors.http.services import Services, services_of
+from appliance.errors import Forbidden, NotAuthenticated
 from appliance.events import REFUSED, Event
 from appliance.security.people import SESSION_S
 from appliance.security.permissions import ROLES, covers, may
@@ -47,8 +48,7 @@ async def issue_token(request: web.Request) -> web.Response:
     security.tenants.get(tenant)
     voices = tuple(asked.voices) or tuple(sorted(principal.voices))  # nobody hands out more than they have
     doors = tuple(asked.doors) or tuple(sorted(principal.doors))
-    if not (set(voices) <= (principal.voices or set(voices)) and set(doors) <= (principal.doors or set(doors))):
-        raise Forbidden("scope_too_wide")
+    _require_scope(request, voices, doors)
     new = NewToken(asked.title, asked.role, voices, doors, _moment_in(asked.expires_in_s))
     return _shown(*await security.tokens.issue(tenant, new), status=201)
 
@@ -62,16 +62,13 @@ async def get_token(request: web.Request) -> web.Response:
 async def rotate_token(request: web.Request) -> web.Response:
     """`POST /v1/tokens/{token}/rotate`."""
     asked, tokens, tenant = await read_record(request, RotateAsked), _security(request).tokens, _tenant(request)
-    token = tokens.get(tenant, request.match_info["token"])
-    _require_cover(request, token.role)
+    token = _token(request)
     return _shown(*await tokens.rotate(tenant, token.id, asked.overlap_s))
 
 
 async def revoke_token(request: web.Request) -> web.Response:
     """`DELETE /v1/tokens/{token}`."""
-    tokens, tenant = _security(request).tokens, _tenant(request)
-    _require_cover(request, tokens.get(tenant, request.match_info["token"]).role)
-    return answer_json(as_json(await tokens.revoke(tenant, request.match_info["token"])))
+    return answer_json(as_json(await _security(request).tokens.revoke(_tenant(request), _token(request).id)))
 
 
 async def list_people(request: web.Request) -> web.Response:
@@ -83,6 +80,7 @@ async def add_person(request: web.Request) -> web.Response:
     """`POST /v1/people`."""
     asked = await read_record(request, PersonAsked)
     _require_cover(request, asked.role)
+    _require_scope(request)
     people = _security(request).people
     person = await people.add(_tenant(request), asked.login, asked.name, asked.role, asked.password)
     return answer_json(as_json(person), status=201, headers={"Location": f"/v1/people/{person.id}"})
@@ -108,9 +106,8 @@ async def sign_in(request: web.Request) -> web.Response:
     asked, services = await read_record(request, SignInAsked), services_of(request)
     try:
         person, cookie = await services.security.people.sign_in(asked.login, asked.password, request.remote or "")
-    except VoicedError as error:
-        details = {"code": error.code, "address": request.remote or ""}
-        services.audit.note(Event("", "session.refused", outcome=REFUSED, details=details, actor="nobody"))
+    except NotAuthenticated as error:
+        _note_guess(services, error, request.remote or "")
         raise
     actor = f"person:{person.id}"
     services.audit.note(Event(person.tenant, "session.open", subject=person.id, actor=actor))
@@ -119,6 +116,13 @@ async def sign_in(request: web.Request) -> web.Response:
         SESSION_COOKIE, cookie, max_age=SESSION_S, path="/", httponly=True, samesite="Strict", secure=request.secure
     )
     return answer
+
+
+def _note_guess(services: Services, error: NotAuthenticated, address: str) -> None:
+    count = services.security.people.wrong_guesses(address)
+    if count & (count - 1) == 0:  # the 1st, 2nd, 4th, …: guessing must not fill the log
+        details: dict[str, str | int] = {"code": error.code, "count": count, "address": address}
+        services.audit.note(Event("", "session.refused", outcome=REFUSED, details=details, actor="nobody"))
 
 
 async def get_session(request: web.Request) -> web.Response:
@@ -144,16 +148,33 @@ def _tenant(request: web.Request) -> str:
 
 
 def _person(request: web.Request) -> str:
-    """The id in the path, once it is sure that the caller stands at least as high as that person."""
+    """The id in the path, once it is sure that the caller may do no less than that person."""
     person = services_of(request).security.people.get(_tenant(request), request.match_info["person"])
     _require_cover(request, person.role)
+    _require_scope(request)
     return person.id
+
+
+def _token(request: web.Request) -> Token:
+    """The token in the path, once it is sure that the caller may do no less than its holder."""
+    token = _security(request).tokens.get(_tenant(request), request.match_info["token"])
+    _require_cover(request, token.role)
+    _require_scope(request, token.voices, token.doors)
+    return token
 
 
 def _require_cover(request: web.Request, role: str) -> None:
     mine = principal_of(request).role
     if not covers(mine, role):
         raise Forbidden("role_too_high", role=mine, asked=role)
+
+
+def _require_scope(request: web.Request, voices: Sequence[str] = (), doors: Sequence[str] = ()) -> None:
+    """Nobody gives away a voice or a door that they do not have; none named: all of them, as people have."""
+    principal = principal_of(request)
+    for mine, theirs in ((principal.voices, set(voices)), (principal.doors, set(doors))):
+        if mine and not (theirs and theirs <= mine):
+            raise Forbidden("scope_too_wide")
 
 
 def _session(tenant: str, role: str, actor: str, status: int = 200) -> web.Response:

@@ -60,7 +60,7 @@ async def get_track(request: web.Request) -> web.Response:
 async def get_cue(request: web.Request) -> web.Response:
     """`GET /v1/dubbings/{dubbing}/cues/{cue}/audio`: one cue (from 1) as FLAC, as it was spoken."""
     dubbing, number = await _find(request), request.match_info["cue"]
-    if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= len(dubbing.cues)):
+    if not (number.isascii() and number.isdigit() and len(number) < 7 and 1 <= int(number) <= len(dubbing.cues)):
         raise NotFound("cue_not_found", cue=number[:20], cues=len(dubbing.cues))
     renditions = services_of(request).renditions
     rendition = await renditions.get_present(dubbing.tenant, dubbing.cues[int(number) - 1].rendition)
