@@ -15,6 +15,7 @@ constexpr int LANES = 8;
 constexpr int OFFSET = 0;  // weights are made signed while they are loaded
 
 constexpr int strips(int rows) { return rows <= 1 ? 4 : rows <= 3 ? 2 : 1; }
+constexpr int WIDE = 1, SUMS = 12;
 
 struct Bytes {
     __m256i value, size;
@@ -51,10 +52,11 @@ inline Floats sums(const Floats (&of)[LANES]) {
 }
 
 #include "rows.h"
+#include "reader_rows.h"
 
 }  // namespace
 
-const Level avx2 = {"avx2", prepare, multiply, attend, add_and_norm};
+const Level avx2 = VOICED_LEVEL(avx2);
 
 }  // namespace native
 #endif

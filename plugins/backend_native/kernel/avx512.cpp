@@ -15,6 +15,7 @@ constexpr int LANES = 16;
 constexpr int OFFSET = 128;
 
 constexpr int strips(int rows) { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
+constexpr int WIDE = 4, SUMS = 24;  // strips of a product of many rows; sums that registers hold
 
 typedef __m512i Bytes;
 
@@ -50,10 +51,11 @@ inline Floats sums(const Floats (&of)[LANES]) {
 }
 
 #include "rows.h"
+#include "reader_rows.h"
 
 }  // namespace
 
-const Level avx512 = {"avx512", prepare, multiply, attend, add_and_norm};
+const Level avx512 = VOICED_LEVEL(avx512);
 
 }  // namespace native
 #endif

@@ -15,6 +15,7 @@ namespace native {
 namespace {
 
 constexpr int MOST_LAYERS = 256, MOST_WIDTH = 8192, MOST_TABLE = 1 << 20;
+constexpr float EPSILON = 1e-5f;
 
 enum Phase { IN_PROJECTION, ATTENTION, OUT_PROJECTION, FIRST_LINEAR, SECOND_LINEAR, PHASES };
 
@@ -25,7 +26,7 @@ struct Shape {
 
 struct Layer {
     Matrix in_projection, out_projection, first_linear, second_linear;
-    const float *gain1, *bias1, *gain2, *bias2;
+    Norm norm1, norm2;
 };
 
 bool is_possible(const Shape& s) {
@@ -67,7 +68,8 @@ private:
     void take_buffers();
     const Matrix& matrix_of(int phase) const;
     void attend(int layer, int first, int last, int thread);
-    void add_and_norm(const float* more, const float* gain, const float* bias);
+    void add_and_norm(const Norm& norm);
+    void prepare(const Matrix& matrix, const float* x);
 
     const Shape shape_;
     const Level& level_;
@@ -106,12 +108,10 @@ void Decoder::take_weights(Given& given) {
         Layer layer;
         layer.in_projection = take_matrix(given, arena_, 3 * s.width, s.width, s.group, true);
         layer.out_projection = take_matrix(given, arena_, s.width, s.width, s.group, true);
-        layer.gain1 = take_floats(given, arena_, s.width);
-        layer.bias1 = take_floats(given, arena_, s.width);
+        layer.norm1 = take_norm(given, arena_, s.width, EPSILON);
         layer.first_linear = take_matrix(given, arena_, s.inner, s.width, s.group, true);
         layer.second_linear = take_matrix(given, arena_, s.width, s.inner, s.group, true);
-        layer.gain2 = take_floats(given, arena_, s.width);
-        layer.bias2 = take_floats(given, arena_, s.width);
+        layer.norm2 = take_norm(given, arena_, s.width, EPSILON);
         layers_.push_back(layer);
     }
     prediction_ = take_matrix(given, arena_, s.vocabulary, s.width, s.group, false);
@@ -154,7 +154,7 @@ Error Decoder::step(const int64_t* tokens, const int64_t* positions, const Step&
         const float *token = embedding_ + tokens[row] * width, *place = places_ + positions[row] * width;
         for (int i = 0; i < width; i++) x_[row * width + i] = token[i] + place[i];
     }
-    level_.prepare(matrix_of(0), x_, step.rows, operand_);
+    prepare(matrix_of(0), x_);
     team_.go(*this);
     return OK;
 }
@@ -219,17 +219,22 @@ void Decoder::conclude(int phase) {
     const Layer& layer = layers_[phase / PHASES];
     switch (phase % PHASES) {
         case IN_PROJECTION: return;
-        case ATTENTION: level_.prepare(layer.out_projection, mixed_, now_.rows, operand_); return;
-        case OUT_PROJECTION: add_and_norm(added_, layer.gain1, layer.bias1); break;
-        case FIRST_LINEAR: level_.prepare(layer.second_linear, inner_, now_.rows, operand_); return;
-        default: add_and_norm(added_, layer.gain2, layer.bias2);
+        case ATTENTION: prepare(layer.out_projection, mixed_); return;
+        case OUT_PROJECTION: add_and_norm(layer.norm1); break;
+        case FIRST_LINEAR: prepare(layer.second_linear, inner_); return;
+        default: add_and_norm(layer.norm2);
     }
-    level_.prepare(matrix_of(phase + 1), x_, now_.rows, operand_);
+    prepare(matrix_of(phase + 1), x_);
 }
 
-void Decoder::add_and_norm(const float* more, const float* gain, const float* bias) {
-    for (int row = 0; row < now_.rows; row++)
-        level_.add_and_norm(x_ + size_t(row) * shape_.width, more + size_t(row) * shape_.width, shape_.width, gain, bias);
+void Decoder::add_and_norm(const Norm& norm) {
+    const size_t width = shape_.width;
+    for (int row = 0; row < now_.rows; row++) level_.add_and_norm(x_ + row * width, added_ + row * width, int(width), norm);
+}
+
+void Decoder::prepare(const Matrix& matrix, const float* x) {
+    operand_.row_step = matrix.groups;
+    level_.prepare(matrix, x, 0, now_.rows, operand_);
 }
 
 }  // namespace

@@ -77,4 +77,9 @@ inline Matrix take_matrix(Given& given, Arena& arena, int outputs, int inputs, i
     return m;
 }
 
+inline Norm take_norm(Given& given, Arena& arena, int width, float epsilon) {
+    const float* gain = take_floats(given, arena, width);
+    return {gain, take_floats(given, arena, width), epsilon};
+}
+
 }  // namespace native

@@ -19,6 +19,7 @@ typedef int32_t Pairs __attribute__((vector_size(32)));
 constexpr int OFFSET = 0;
 
 constexpr int strips(int rows) { return rows <= 1 ? 4 : rows <= 3 ? 2 : 1; }
+constexpr int WIDE = 1, SUMS = 12;
 
 typedef Products Bytes;
 
@@ -75,9 +76,10 @@ inline Floats sums(const Floats (&of)[LANES]) {
 }
 
 #include "rows.h"
+#include "reader_rows.h"
 
 }  // namespace
 
-const Level portable = {"portable", prepare, multiply, attend, add_and_norm};
+const Level portable = VOICED_LEVEL(portable);
 
 }  // namespace native

@@ -47,66 +47,84 @@ inline Floats exponential(Floats x) {
     return y * reinterpret_cast<Floats>((whole + 127) << 23);
 }
 
-// Floats -> numbers of 8 bits with one scale per group, the largest becomes 127. What is not finite makes the scale not
-// a number, so that it is still seen in the logits.
-void prepare(const Matrix& m, const float* x, int rows, Operand& to) {
+// `count` floats -> `group` numbers of 8 bits (zeros behind them) at block `at` of the operand; the largest becomes 127.
+// What is not finite makes the scale not a number, so that it is still seen in the logits.
+void round_group(const float* from, int count, int group, Operand& to, size_t at) {
+    int8_t* numbers = to.numbers + at * group;
+    Floats most = {}, nothing = {};
+    for (int k = 0; k < count; k += LANES) {
+        most = larger(most, larger(load(from + k), -load(from + k)));
+        nothing += load(from + k) * 0.0f;
+    }
+    const float peak = largest_of(most);
+    const Floats up = all(peak > 0 ? 127 / peak : 0);
+    Ints total = {};
+    for (int k = 0; k < group; k += LANES) {
+        Ints whole = {};
+        if (k < count) whole = rounded(load(from + k) * up);
+        total += whole;
+        *reinterpret_cast<LooseNumbers*>(numbers + k) = __builtin_convertvector(whole, Numbers);
+    }
+    int32_t sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += total[lane];
+    to.scales[at] = peak / 127 + sum_of(nothing);
+    to.offsets[at] = -OFFSET * sum;
+}
+
+// Rows first … last - 1 of x (rows, inputs), as `m` multiplies them.
+void prepare(const Matrix& m, const float* x, int first, int last, Operand& to) {
     to.floats = x;
     if (!m.group) return;
-    for (int row = 0; row < rows; row++)
+    for (int row = first; row < last; row++)
         for (int g = 0; g < m.groups; g++) {
-            const float* from = x + size_t(row) * m.inputs + size_t(g) * m.group;
-            int8_t* numbers = to.numbers + size_t(row) * m.padded() + size_t(g) * m.group;
-            const int count = m.inputs - g * m.group < m.group ? m.inputs - g * m.group : m.group;
-            Floats most = {}, nothing = {};
-            for (int k = 0; k < count; k += LANES) {
-                most = larger(most, larger(load(from + k), -load(from + k)));
-                nothing += load(from + k) * 0.0f;
-            }
-            const float peak = largest_of(most);
-            const Floats up = all(peak > 0 ? 127 / peak : 0);
-            Ints total = {};
-            for (int k = 0; k < m.group; k += LANES) {
-                Ints whole = {};
-                if (k < count) whole = rounded(load(from + k) * up);
-                total += whole;
-                *reinterpret_cast<LooseNumbers*>(numbers + k) = __builtin_convertvector(whole, Numbers);
-            }
-            int32_t sum = 0;
-            for (int lane = 0; lane < LANES; lane++) sum += total[lane];
-            to.scales[row * m.groups + g] = peak / 127 + sum_of(nothing);
-            to.offsets[row * m.groups + g] = -OFFSET * sum;
+            const int left = m.inputs - g * m.group;
+            round_group(x + size_t(row) * m.inputs + size_t(g) * m.group, left < m.group ? left : m.group, m.group, to,
+                        to.at(row, g));
         }
 }
 
 // A strip is one vector of outputs: a panel, or a part of one.
 constexpr int STRIPS = PANEL / LANES;
 
+// Exact sums of one group of inputs: ROWS rows from `row` on times the COUNT strips whose numbers are `at`.
+template <int ROWS, int COUNT>
+inline void group_sums(const Matrix& m, const uint8_t* const (&at)[COUNT], const Operand& in, int row, int g,
+                       Ints (&sum)[ROWS][COUNT]) {
+    const int8_t* numbers[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        numbers[r] = in.numbers + in.at(row + r, g) * m.group;
+        for (int s = 0; s < COUNT; s++) sum[r][s] = in.offsets[in.at(row + r, g)] - Ints{};
+    }
+    for (int k = 0; k < m.group; k += 4) {
+        Bytes weights[COUNT];
+        for (int s = 0; s < COUNT; s++) weights[s] = load_bytes(at[s] + k * PANEL);
+        for (int r = 0; r < ROWS; r++) {
+            int32_t four;
+            __builtin_memcpy(&four, numbers[r] + k, 4);
+            for (int s = 0; s < COUNT; s++) sum[r][s] = dot4(sum[r][s], weights[s], four);
+        }
+    }
+}
+
+// Where the numbers of a strip begin; behind those of a group lie its scales, four bytes per output, too.
+inline const uint8_t* strip_of(const Matrix& m, int strip) {
+    return m.data + m.panel_bytes * (strip / STRIPS) + strip % STRIPS * LANES * 4;
+}
+
 // ROWS rows times COUNT strips from `strip` on.
 template <int ROWS, int COUNT>
 inline void numbers_tile(const Matrix& m, int strip, const Operand& in, int row, Floats (&total)[ROWS][COUNT]) {
     const uint8_t* at[COUNT];
-    for (int s = 0; s < COUNT; s++)
-        at[s] = m.data + m.panel_bytes * ((strip + s) / STRIPS) + (strip + s) % STRIPS * LANES * 4;
-    const int8_t* numbers = in.numbers + size_t(row) * m.padded();
+    for (int s = 0; s < COUNT; s++) at[s] = strip_of(m, strip + s);
     for (int g = 0; g < m.groups; g++) {
         Ints sum[ROWS][COUNT];
-        for (int r = 0; r < ROWS; r++)
-            for (int s = 0; s < COUNT; s++) sum[r][s] = in.offsets[(row + r) * m.groups + g] - Ints{};
-        for (int k = 0; k < m.group; k += 4) {
-            Bytes weights[COUNT];
-            for (int s = 0; s < COUNT; s++) weights[s] = load_bytes(at[s] + k * PANEL);
-            for (int r = 0; r < ROWS; r++) {
-                int32_t four;
-                __builtin_memcpy(&four, numbers + size_t(r) * m.padded() + g * m.group + k, 4);
-                for (int s = 0; s < COUNT; s++) sum[r][s] = dot4(sum[r][s], weights[s], four);
-            }
-        }
-        for (int s = 0; s < COUNT; s++) {  // behind the numbers of a group lie its scales, four bytes per output, too
+        group_sums<ROWS, COUNT>(m, at, in, row, g, sum);
+        for (int s = 0; s < COUNT; s++) {
             at[s] += m.group * PANEL;
             const Floats scales = load(reinterpret_cast<const float*>(at[s]));
             at[s] += PANEL * sizeof(float);
             for (int r = 0; r < ROWS; r++) {
-                const Floats both = scales * in.scales[(row + r) * m.groups + g];
+                const Floats both = scales * in.scales[in.at(row + r, g)];
                 total[r][s] = multiply_add(__builtin_convertvector(sum[r][s], Floats), both, total[r][s]);
             }
         }
@@ -244,7 +262,7 @@ void attend(const Head& head) {
 }
 
 // x = norm(x + more) * gain + bias, over `width` floats.
-void add_and_norm(float* x, const float* more, int width, const float* gain, const float* bias) {
+void add_and_norm(float* x, const float* more, int width, const Norm& norm) {
     Floats total = {}, squares = {};
     for (int i = 0; i < width; i += LANES) {
         const Floats sum = load(x + i) + load(more + i);
@@ -256,7 +274,7 @@ void add_and_norm(float* x, const float* more, int width, const float* gain, con
         const Floats apart = load(x + i) - mean;
         squares = multiply_add(apart, apart, squares);
     }
-    const Floats scale = all(1 / __builtin_sqrtf(sum_of(squares) / width + 1e-5f));
+    const Floats scale = all(1 / __builtin_sqrtf(sum_of(squares) / width + norm.epsilon));
     for (int i = 0; i < width; i += LANES)
-        store(x + i, multiply_add((load(x + i) - mean) * scale, load(gain + i), load(bias + i)));
+        store(x + i, multiply_add((load(x + i) - mean) * scale, load(norm.gain + i), load(norm.bias + i)));
 }
