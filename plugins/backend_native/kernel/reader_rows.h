@@ -11,15 +11,16 @@ constexpr int TILE = 6;  // rows of a product that are computed together
 template <int ROWS, int COUNT>
 void add_group(const Matrix& m, int strip, const Operand& in, int row, int g, float* out, size_t across) {
     const uint8_t* at[COUNT];
-    for (int s = 0; s < COUNT; s++) at[s] = strip_of(m, strip + s) + size_t(g) * (m.group + 4) * PANEL;
+    UNROLLED for (int s = 0; s < COUNT; s++) at[s] = strip_of(m, strip + s) + size_t(g) * (m.group + 4) * PANEL;
     Ints sum[ROWS][COUNT];
     group_sums<ROWS, COUNT>(m, at, in, row, g, sum);
-    for (int r = 0; r < ROWS; r++) {
-        const float scale = in.scales[in.at(row + r, g)];
-        for (int s = 0; s < COUNT; s++) {
-            const Floats both = load(reinterpret_cast<const float*>(at[s] + m.group * PANEL)) * scale;
+    Floats scales[COUNT];
+    UNROLLED for (int s = 0; s < COUNT; s++) scales[s] = load(reinterpret_cast<const float*>(at[s] + m.group * PANEL));
+    UNROLLED for (int r = 0; r < ROWS; r++) {
+        const Floats scale = all(in.scales[in.at(row + r, g)]);
+        UNROLLED for (int s = 0; s < COUNT; s++) {
             float* to = out + r * across + s * LANES;
-            store(to, multiply_add(__builtin_convertvector(sum[r][s], Floats), both, load(to)));
+            store(to, multiply_add(__builtin_convertvector(sum[r][s], Floats), scales[s] * scale, load(to)));
         }
     }
 }
@@ -83,19 +84,19 @@ constexpr int SCORED = SUMS / TILE;  // strips of columns
 // Scores (rows, look.across) of TILE rows from `row` on, against SCORED strips of columns from `column` on.
 void score_tile(const Look& look, int row, int column) {
     const float* queries[TILE];
-    for (int r = 0; r < TILE; r++) {
+    UNROLLED for (int r = 0; r < TILE; r++) {
         const int near = row + r < look.count ? row + r : look.count - 1;  // rows that are none repeat the last one
         queries[r] = look.queries + size_t(near) * look.stride;
     }
     Floats sum[TILE][SCORED] = {};
     for (int i = 0; i < look.size; i++) {
         Floats keys[SCORED];
-        for (int s = 0; s < SCORED; s++) keys[s] = load(look.keys + size_t(i) * look.across + column + s * LANES);
-        for (int r = 0; r < TILE; r++)
-            for (int s = 0; s < SCORED; s++) sum[r][s] = multiply_add(keys[s], all(queries[r][i]), sum[r][s]);
+        UNROLLED for (int s = 0; s < SCORED; s++) keys[s] = load(look.keys + size_t(i) * look.across + column + s * LANES);
+        UNROLLED for (int r = 0; r < TILE; r++)
+            UNROLLED for (int s = 0; s < SCORED; s++) sum[r][s] = multiply_add(keys[s], all(queries[r][i]), sum[r][s]);
     }
-    for (int r = 0; r < TILE; r++)
-        for (int s = 0; s < SCORED; s++)
+    UNROLLED for (int r = 0; r < TILE; r++)
+        UNROLLED for (int s = 0; s < SCORED; s++)
             store(look.scores + size_t(row + r) * look.across + column + s * LANES, sum[r][s]);
 }
 
@@ -125,13 +126,13 @@ void mix_tile(const Look& look, int row, int strip, int end, const float* totals
     const float* scores = look.scores + size_t(row) * look.across;
     for (int column = 0; column < end; column++) {
         Floats values[COUNT];
-        for (int s = 0; s < COUNT; s++) values[s] = load(look.values + size_t(column) * look.size + (strip + s) * LANES);
-        for (int r = 0; r < ROWS; r++)
-            for (int s = 0; s < COUNT; s++)
+        UNROLLED for (int s = 0; s < COUNT; s++) values[s] = load(look.values + size_t(column) * look.size + (strip + s) * LANES);
+        UNROLLED for (int r = 0; r < ROWS; r++)
+            UNROLLED for (int s = 0; s < COUNT; s++)
                 mixed[r][s] = multiply_add(values[s], all(scores[size_t(r) * look.across + column]), mixed[r][s]);
     }
     for (int r = 0; r < ROWS && row + r < look.count; r++)
-        for (int s = 0; s < COUNT; s++)
+        UNROLLED for (int s = 0; s < COUNT; s++)
             store(look.out + size_t(row + r) * look.out_stride + (strip + s) * LANES, mixed[r][s] * (1 / totals[row + r]));
 }
 
