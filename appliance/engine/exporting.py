@@ -55,6 +55,9 @@ class Written:
     files: tuple[Path, ...]
 
 
+Writer = Callable[[Path, frozenset[str]], Iterable[Written]]  # folder, formats that are read -> files
+
+
 @dataclass(frozen=True)
 class NetworkExport:
     """One network of an engine, ready to be exported."""
@@ -68,7 +71,8 @@ class NetworkExport:
     tolerance: float
     arithmetic: str = ""  # "f32" where a backend's own choice of less would be wrong
     int8_weights: bool = False  # whether to offer its matrices in 8 bits to runtimes that are good at it
-    write: Callable[[Path, frozenset[str]], Iterable[Written]] | None = None  # own graphs: folder, formats -> files
+    write: Writer | None = None  # own graphs instead of the traced one
+    write_more: Writer | None = None  # and own ones beside it
     examine: Callable[[Session], tuple[float, float, str]] | None = None  # own exam: distance, ms, what was found
 
 
@@ -118,8 +122,8 @@ def reference_answers(network: NetworkExport) -> tuple[Arrays, ...]:
 
 def _write_all(network: NetworkExport, folder: Path, host: EngineHost) -> Iterable[Exported]:
     usable = [host.backends[name] for name in usable_backends(host.backends)]
+    formats = frozenset(form for backend in usable for form in backend.formats)
     if network.write is not None:
-        formats = frozenset(form for backend in usable for form in backend.formats)
         yield from (_row(one.precision, one.format, *one.files) for one in network.write(folder, formats))
         return
     graph = folder / "graph.onnx"
@@ -128,6 +132,8 @@ def _write_all(network: NetworkExport, folder: Path, host: EngineHost) -> Iterab
     if readers:  # before the other format: backends that read both take the first
         yield from _write_openvino(network, graph, any(INT8_WEIGHTS in backend.precisions for backend in readers))
     yield _row(FLOAT, "onnx", graph)
+    if network.write_more is not None:
+        yield from (_row(one.precision, one.format, *one.files) for one in network.write_more(folder, formats))
 
 
 def write_onnx(network: NetworkExport, path: Path) -> None:

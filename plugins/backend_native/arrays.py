@@ -1,4 +1,4 @@
-"""The file of a decoder: plain arrays by name (safetensors), as `decoder_arrays` of the engine writes them.
+"""Files of plain arrays by name (safetensors), and that of a decoder, as `decoder_arrays` of the engine writes it.
 
 Read whole, looked at once and refused with what is wrong: what goes on to the kernel has the sizes that it is told.
 """
@@ -16,6 +16,7 @@ from safetensors.numpy import load
 from .library import Shape
 
 Arrays = Mapping[str, NDArray[Any]]
+Kind = tuple[type, tuple[int, ...]]  # of an array: its numbers and sizes
 HEADS = "heads"  # one number; all other sizes are those of the arrays
 MATRICES = ("in_proj", "out_proj", "linear1", "linear2")
 
@@ -26,12 +27,21 @@ class Malformed(ValueError):
 
 def read(content: bytes) -> tuple[Shape, list[NDArray[Any]]]:
     """The sizes, and the arrays in the order of `names`. Raises Malformed."""
+    arrays = parse(content)
+    shape = _shape(arrays)
+    return shape, check(arrays, dict(names(shape)))
+
+
+def parse(content: bytes) -> dict[str, NDArray[Any]]:
+    """Raises Malformed."""
     try:
-        arrays = load(content)
+        return load(content)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise Malformed(str(error)[:80]) from error
-    shape = _shape(arrays)
-    expected = dict(names(shape))
+
+
+def check(arrays: Arrays, expected: Mapping[str, Kind]) -> list[NDArray[Any]]:
+    """Those of `expected` in its order; there are no others but HEADS. Raises Malformed."""
     if set(arrays) != {*expected, HEADS}:
         odd = sorted(set(arrays) ^ {*expected, HEADS})[0]
         raise Malformed(f"{odd} is missing, or does not belong there")
@@ -39,17 +49,21 @@ def read(content: bytes) -> tuple[Shape, list[NDArray[Any]]]:
         found = arrays[name]
         if found.dtype != kind or found.shape != sizes:
             raise Malformed(f"{name} is {found.dtype}{list(found.shape)} instead of {np.dtype(kind)}{list(sizes)}")
-    return shape, [np.ascontiguousarray(arrays[name]) for name in expected]
+    return [np.ascontiguousarray(arrays[name]) for name in expected]
+
+
+def sizes_of_layers(arrays: Arrays) -> tuple[int, int, int]:
+    """How many layers, their heads, the width of their feed-forward. Raises KeyError, ValueError, TypeError."""
+    (inner,) = arrays["layers.0.linear1.bias"].shape
+    return sum(name.endswith(".linear1.bias") for name in arrays), int(arrays[HEADS].reshape(())), inner
 
 
 def _shape(arrays: Arrays) -> Shape:
     try:
-        heads = int(arrays[HEADS].reshape(()))
-        vocabulary, width = arrays["embedding"].shape
-        (positions, _), (inner,) = arrays["positions"].shape, arrays["layers.0.linear1.bias"].shape
+        layers, heads, inner = sizes_of_layers(arrays)
+        (vocabulary, width), (positions, _) = arrays["embedding"].shape, arrays["positions"].shape
     except (KeyError, ValueError, TypeError) as error:
         raise Malformed(f"its sizes cannot be told: {error}"[:80]) from error
-    layers = sum(name.endswith(".linear1.bias") for name in arrays)
     numbers = arrays.get("predict.numbers")
     if numbers is not None and numbers.ndim != 3:
         raise Malformed("predict.numbers has no groups")
@@ -59,26 +73,30 @@ def _shape(arrays: Arrays) -> Shape:
     return Shape(layers, width, heads, inner, vocabulary, positions, group)
 
 
-def names(shape: Shape) -> Iterator[tuple[str, tuple[type, tuple[int, ...]]]]:
+def names(shape: Shape) -> Iterator[tuple[str, Kind]]:
     """Name, type and sizes of every array, in the order in which the kernel takes them."""
-    width, inner = shape.width, shape.inner
+    yield "embedding", (np.float32, (shape.vocabulary, shape.width))
+    yield "positions", (np.float32, (shape.positions, shape.width))
+    yield from layer_names(shape.layers, shape.width, shape.inner, shape.group)
+    yield from matrix_names("predict", shape.vocabulary, shape.width, shape.group)
+
+
+def layer_names(layers: int, width: int, inner: int, group: int) -> Iterator[tuple[str, Kind]]:
+    """Those of the layers, in the kernel's order."""
     sizes = {"in_proj": (3 * width, width), "out_proj": (width, width), "linear1": (inner, width)}
     sizes["linear2"] = (width, inner)
-    yield "embedding", (np.float32, (shape.vocabulary, width))
-    yield "positions", (np.float32, (shape.positions, width))
-    for layer in range(shape.layers):
+    for layer in range(layers):
         for name in MATRICES:
             at = f"layers.{layer}.{name}"
-            yield from _matrix(at, *sizes[name], shape.group)
+            yield from matrix_names(at, *sizes[name], group)
             yield f"{at}.bias", (np.float32, sizes[name][:1])
             if name in ("out_proj", "linear2"):
                 norm = f"layers.{layer}.norm{1 if name == 'out_proj' else 2}"
                 yield f"{norm}.weight", (np.float32, (width,))
                 yield f"{norm}.bias", (np.float32, (width,))
-    yield from _matrix("predict", shape.vocabulary, width, shape.group)
 
 
-def _matrix(name: str, outputs: int, inputs: int, group: int) -> Iterator[tuple[str, tuple[type, tuple[int, ...]]]]:
+def matrix_names(name: str, outputs: int, inputs: int, group: int) -> Iterator[tuple[str, Kind]]:
     if not group:
         yield f"{name}.halves", (np.float16, (outputs, inputs))
         return

@@ -1,4 +1,4 @@
-"""The native backend and its sessions: the step of s1 on the kernel."""
+"""The native backend, and its session of s1's step on the kernel."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ from appliance.errors import Unavailable
 from . import library
 from .arrays import Malformed, read
 from .library import Decoder, KernelError, Shape
+from .reader import Reader
+from .reader_arrays import read_bert, read_s1
+from .reader_sessions import BertSession, PromptSession
 
 NAME = "native"
 FORMAT = "s1_arrays"
+READERS = {"s1_reader": (read_s1, PromptSession), "bert_reader": (read_bert, BertSession)}
 LEVEL = "VOICED_NATIVE_LEVEL"  # in the environment: instructions to use instead of the best ones
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class NativeBackend(Backend):
-    """Computes steps of s1 from plain arrays, with the best instructions that the processor has."""
+    """Computes steps and prompts of s1, and BERT, from plain arrays, with the best instructions that there are."""
 
     name = NAME
-    formats = (FORMAT,)
+    formats = (FORMAT, *READERS)
     precisions = ("int8", "half")
 
     def __init__(self, level: str = "") -> None:
@@ -48,7 +52,7 @@ class NativeBackend(Backend):
             return Probe(usable=False, reason=f"this processor has no instructions of the name {self._level}")
         return Probe(usable=True, devices=(Device("cpu", level),), version=f"{_release()} {level}")
 
-    def load(self, artifact: Artifact, options: SessionOptions) -> NativeSession:
+    def load(self, artifact: Artifact, options: SessionOptions) -> Session:
         """Read the file once, check its digest and every array in it, and give the kernel its copy.
 
         Raises Corrupt("artifact_corrupt"); Unavailable with "backend_unsuitable" for another device or format,
@@ -64,13 +68,20 @@ class NativeBackend(Backend):
         digest = hashlib.sha256(content).hexdigest()
         check_digest(artifact, digest)
         try:
-            shape, arrays = read(content)
+            return self._open(artifact.format, content, options.threads)
         except Malformed as error:
-            raise damaged(artifact, "arrays of a decoder", str(error)) from error
-        try:
-            return NativeSession(shape, Decoder(shape, arrays, options.threads, self._level))
+            raise damaged(artifact, "arrays of this network", str(error)) from error
         except KernelError as error:
             raise Unavailable("backend_unavailable", backend=self.name, reason=str(error)) from error
+
+    def _open(self, form: str, content: bytes, threads: int) -> Session:
+        """Raises Malformed, KernelError."""
+        if form == FORMAT:
+            shape, arrays = read(content)
+            return NativeSession(shape, Decoder(shape, arrays, threads, self._level))
+        parse, session = READERS[form]
+        file = parse(content)
+        return session(Reader(file.shape, file.arrays, threads, self._level), file.tables, self.name)
 
 
 class NativeSession(Session):

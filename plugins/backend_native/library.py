@@ -81,13 +81,18 @@ def level(wanted: str = "") -> str:
     return name.decode() if name else ""
 
 
+def given_arrays(arrays: Sequence[NDArray[np.generic]]) -> ctypes.Array[_Array]:
+    """As the kernel takes them; good for as long as they live."""
+    return (_Array * len(arrays))(*(_Array(array.ctypes.data, array.nbytes) for array in arrays))
+
+
 class Decoder:
     """An open decoder; its own copy of the weights. One caller at a time."""
 
     def __init__(self, shape: Shape, arrays: Sequence[NDArray[np.generic]], threads: int, wanted: str = "") -> None:
         """`arrays` in the order of `arrays.names`. Raises KernelError, OSError."""
         self._library = library()
-        given = (_Array * len(arrays))(*(_Array(array.ctypes.data, array.nbytes) for array in arrays))
+        given = given_arrays(arrays)
         handle = ctypes.c_void_p()
         values, threads = _Shape(*astuple(shape)), max(1, min(threads, 64))
         code = self._library.voiced_s1_open(

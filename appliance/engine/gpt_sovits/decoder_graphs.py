@@ -102,7 +102,7 @@ class _Builder:
         from onnx import numpy_helper
 
         values = np.ascontiguousarray(values)
-        if values.dtype != np.float32 or values.size < LONGEST or not _is_half(values):
+        if values.dtype != np.float32 or values.size < LONGEST or not is_half(values):
             self.weights.append(numpy_helper.from_array(values, name))
             return name
         self.weights.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
@@ -271,6 +271,7 @@ def _value(name: str, kind: str, shape: tuple[int | str, ...]) -> onnx.ValueInfo
     return helper.make_tensor_value_info(name, getattr(TensorProto, kind), list(shape))
 
 
-def _is_half(values: Array) -> bool:
+def is_half(values: Array) -> bool:
+    """Whether half floats hold all of them exactly."""
     with np.errstate(over="ignore"):
         return bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))

@@ -93,6 +93,7 @@ def _described(pupil: Pupil, source: Source) -> NetworkExport:
         tolerance=exam.tolerance,
         arithmetic=exam.arithmetic,
         int8_weights=exam.int8_weights,
+        write_more=pupil.write_more,
     )
 
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,9 +28,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from appliance.engine.artifact_store import Arrays, Port
-from appliance.engine.gpt_sovits.bert import ChineseBert
+from appliance.engine.exporting import Writer, Written
+from appliance.engine.gpt_sovits.bert import Bert, ChineseBert
 from appliance.engine.gpt_sovits.hubert import Hubert
 from appliance.engine.gpt_sovits.polyphase import with_polyphase
+from appliance.engine.gpt_sovits.reader_arrays import BERT, write_bert_reader
 from appliance.engine.gpt_sovits.sovits import NOISE_SCALE, Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE, reference_spectrogram
 
@@ -152,11 +156,20 @@ class Pupil:
     name: str
     graph: Graph
     samples: tuple[Arrays, ...]
+    write_more: Writer | None = None
 
 
 def bert_pupils(bert: ChineseBert) -> Iterable[Pupil]:
     ids = [np.array([bert.tokens.framed(bert.tokens.encode_characters(text))], np.int64) for text in SPOKEN]
-    yield Pupil("bert", BertGraph(bert), tuple({"ids": one} for one in ids))
+    samples: tuple[Arrays, ...] = tuple({"ids": one} for one in ids)
+    yield Pupil("bert", BertGraph(bert), samples, lambda folder, formats: _write_reader(bert, folder, formats))
+
+
+def _write_reader(bert: ChineseBert, folder: Path, formats: frozenset[str]) -> Iterable[Written]:
+    if BERT in formats:
+        path = folder / "arrays_int8.safetensors"
+        write_bert_reader(cast(Bert, bert.network), path)
+        yield Written("int8", BERT, (path,))
 
 
 def hubert_pupils(hubert: Hubert) -> Iterable[Pupil]:

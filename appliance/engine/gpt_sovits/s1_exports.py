@@ -1,9 +1,10 @@
 """s1 in the cache: its two graphs written and examined, and opened as decoders.
 
-The prefill exists in floats, as plain ONNX and as OpenVINO's own, and with 8-bit weights; which backend reads prompts
-is measured like for any network (`placement`). The step exists in floats and with 8-bit weights for runtimes with
-operators for it, and in half floats and 8 bits for one that knows the network (`decoder_arrays`). 8 bits are used where
-they pass the exam of `s1_exam`, floats otherwise, the network itself where neither can be.
+The prefill exists in floats, as plain ONNX and as OpenVINO's own, and with 8-bit weights, also for a runtime that knows
+the network (`reader_arrays`); which backend reads prompts is measured like for any network (`placement`). The step
+exists in floats and with 8-bit weights for runtimes with operators for it, and in half floats and 8 bits for one that
+knows the network (`decoder_arrays`). 8 bits are used where they pass the exam of `s1_exam`, floats otherwise, the
+network itself where neither can be.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from appliance.engine.gpt_sovits.decoder_graphs import prefill_graph, step_graph
 from appliance.engine.gpt_sovits.decoding import Decoder, TorchDecoder
 from appliance.engine.gpt_sovits.device_decoder import DeviceDecoder
 from appliance.engine.gpt_sovits.pairing import ENGINE
+from appliance.engine.gpt_sovits.reader_arrays import PROMPT, write_prompt_reader
 from appliance.engine.gpt_sovits.s1_exam import MOST_DIVERGENCE, Exam, judge, set_exam, step_ms
 from appliance.engine.gpt_sovits.session_decoder import KINDS, TEXT_STEP, SessionDecoder, prompt_feeds
 from appliance.engine.gpt_sovits.t2s import BERT_WIDTH, TextPrompt, TextToSemantic, TextToSemanticConfig
@@ -218,6 +220,10 @@ def _write_prefill(network: TextToSemantic, folder: Path, formats: Iterable[str]
         openvino.save_model(openvino.convert_model(plain), own, compress_to_fp16=False)
         yield Written(FLOAT, "openvino", (own, own.with_suffix(".bin")))
     yield Written(FLOAT, "onnx", (plain,))
+    if PROMPT in formats:
+        arrays = folder / "prefill_int8.safetensors"
+        write_prompt_reader(network, arrays)
+        yield Written(INT8, PROMPT, (arrays,))
     if CONTRIB in formats:
         small = folder / "prefill_int8.onnx"
         onnx.save(prefill_graph(network, 8), small)
