@@ -23,7 +23,7 @@ from appliance.engine.gpt_sovits.exports import export_file
 from appliance.engine.gpt_sovits.networks import Networks
 from appliance.engine.gpt_sovits.pipeline import GptSovitsEngine
 from appliance.engine.gpt_sovits.preparation import Preparation
-from appliance.engine.gpt_sovits.s1_exports import S1Decoders
+from appliance.engine.gpt_sovits.s1_exports import S1Decoders, open_prefill
 from appliance.engine.gpt_sovits.turns import Turns
 
 from .conftest import Models, Syllables, clip
@@ -72,6 +72,16 @@ def test_both_precisions_pass_the_exam_and_are_written_down(exported):
     assert [exam.backend for exam in (*eight.exams, *half.exams)] == ["native", "native"]
     assert half.exams[0].distance < eight.exams[0].distance < 0.02
     assert "nats per token" in eight.exams[0].reason
+
+
+def test_reading_the_prompt_passes_its_exam_too(host, exported):
+    (row,) = [row for row in exported["s1.prefill"].manifest.artifacts if row.format == "s1_reader"]
+    (exam,) = row.exams
+    assert row.precision == "int8" and exam.backend == "native" and exam.passed and 0 < exam.distance < 0.05
+    placed = open_prefill(exported["s1.prefill"], host)
+    (tried,) = [record for record in placed.records if record.backend == "native"]
+    placed.close()
+    assert tried.state in ("chosen", "slower") and tried.precision == "int8"
 
 
 def test_the_fastest_of_eight_bits_comes_first_and_a_close_one_stays_behind(host, exported):
