@@ -86,6 +86,11 @@ class Utterance:
         self._task: asyncio.Task[None] | None = None
         self._is_cancelled = False
 
+    @property
+    def has_unspoken(self) -> bool:
+        """Whether a piece is complete and not spoken yet: else the next move is the writer's."""
+        return self._queued > 0
+
     def write(self, text: str, limit: int) -> None:
         """More text. Raises TooLarge("text_ahead") when more than `limit` characters would wait to be spoken."""
         waiting = self._queued + self._feed.kept + len(text)

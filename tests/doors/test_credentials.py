@@ -123,6 +123,18 @@ async def test_who_is_limited_to_voices_or_doors_does_not_get_more_by_a_detour(s
     assert (await ask(shop, path, "PATCH", owner, {"password": PASSWORD[::-1]}))[0] == 200
 
 
+async def test_the_volume_of_a_zone_is_the_boxs_and_a_change_is_in_the_log(shop):
+    """A zone sounds for all tenants: another tenant's operator has the volume of a message."""
+    theirs, ours = await issue(shop, "operator", tenant="bakery"), await issue(shop, "operator")
+    change = ("/v1/zones/main", "PATCH")
+    assert await code(shop, *change, theirs["token"], {"volume": 0.1}) == (403, "zone_volume_is_shared")
+    assert (await ask(shop, "/v1/zones/main", token=theirs["token"]))[1]["volume"] == 0.8
+    assert (await ask(shop, *change, ours["token"], {"volume": 0.4}))[1]["volume"] == 0.4
+    entry = (await ask(shop, "/v1/audit", token=TOKEN, action="zone.volume"))[1]["items"][0]
+    assert (entry["subject"], entry["actor"], entry["details"]) == ("main", f"token:{ours['id']}", {"volume": "0.4"})
+    assert await code(shop, "/v1/zones/garage", "PATCH", ours["token"], {"volume": 1}) == (404, "zone_not_found")
+
+
 async def test_a_new_tenant_has_the_starter_voices_and_can_be_shut_out(shop):
     await ask(shop, "/v1/tenants", "POST", TOKEN, {"id": "kiosk"})
     token = (await issue(shop, "device", tenant="kiosk"))["token"]

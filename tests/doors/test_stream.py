@@ -55,6 +55,13 @@ def sound_of(heard: list[dict | bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(part for part in heard if isinstance(part, bytes)), "<i2")
 
 
+async def closing_of(line: Line, heard: list[dict | bytes]) -> tuple[int, str]:
+    """How the box closes the line (code and reason); what came before goes to `heard`."""
+    while (message := await line.socket.receive(timeout=20)).type != aiohttp.WSMsgType.CLOSE:
+        heard.append(json.loads(message.data) if message.type == aiohttp.WSMsgType.TEXT else message.data)
+    return message.data, message.extra
+
+
 def told(heard: list[dict | bytes]) -> list[dict]:
     return [frame for frame in heard if isinstance(frame, dict)]
 
@@ -244,6 +251,23 @@ async def test_a_box_with_a_token_asks_for_it_and_limits_open_lines(tmp_path):
             assert refused.value.status == 503
             await line.say(START, text("It works."), END)
             await line.hear_until("done")
+
+
+async def test_a_line_on_which_nobody_writes_is_closed_with_the_reason(tmp_path):
+    """Also in the middle of an utterance; but not while something that was written is still to be spoken."""
+    slow = "Slow words take their time. "
+    async with open_box(tmp_path, http={"stream_idle_s": 0.4}) as box:
+        for frames, reason, pieces in (
+            ([], "idle", 0),
+            ([START, text("Good mor")], "utterance_not_ended", 0),
+            ([START, text(slow * 4), END], "idle", 4),
+            ([START, text(slow * 4 + "And the")], "utterance_not_ended", 4),
+        ):
+            async with line_to(box, autoclose=False) as line:
+                heard: list[dict | bytes] = []
+                await line.say(*frames)
+                assert await closing_of(line, heard) == (1000, reason)
+            assert len([frame for frame in told(heard) if frame["type"] == "piece"]) == pieces
 
 
 async def test_lines_are_closed_when_the_box_stops(tmp_path):

@@ -32,6 +32,9 @@ log = logging.getLogger("voiced.http")
 
 MAX_FRAME_BYTES = 1 << 20
 MAX_WAITING = 16  # utterances of one connection that are begun and not yet spoken
+# close reasons: why the box ended the connection
+IDLE, UTTERANCE_NOT_ENDED, BOX_STOPS, FAILED = "idle", "utterance_not_ended", "box_stops", "failed"
+SHORTEST_S = 0.01  # aiohttp takes a timeout of 0 for none
 PING_S = 20.0  # a peer that does not answer has gone
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]  # a frame of JSON
@@ -82,7 +85,8 @@ class Session:
         self._waiting: asyncio.Queue[Utterance] = asyncio.Queue()
         self._open: dict[str, Utterance] = {}  # begun and not through, by id
         self._count = 0
-        self._last_heard = asyncio.get_running_loop().time()
+        self._last_sign = asyncio.get_running_loop().time()  # of the client, or of sound that it took
+        self._reason = ""  # why the box ends the connection, where it does
 
     async def serve(self) -> None:
         """Until the client leaves, falls silent, or the box stops."""
@@ -98,31 +102,45 @@ class Session:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(ConnectionError, TimeoutError):
-                await self._socket.close(code=self._closing_code(ends))
+                code, reason = self._closing(ends)
+                await self._socket.close(code=code, message=reason.encode())
 
-    def _closing_code(self, ends: Sequence[object]) -> WSCloseCode:
+    def _closing(self, ends: Sequence[object]) -> tuple[WSCloseCode, str]:
         """Why the connection ends: a client that left or takes nothing any more ends it as well as one that is done."""
         for end in ends:
             if isinstance(end, Exception) and not isinstance(end, ConnectionError | TimeoutError):
                 log.error("stream %s failed", self._request[REQUEST_ID], exc_info=end)
-                return WSCloseCode.INTERNAL_ERROR
-        return WSCloseCode.GOING_AWAY if self._request.app[STOPPING].is_set() else WSCloseCode.OK
+                return WSCloseCode.INTERNAL_ERROR, FAILED
+        if self._request.app[STOPPING].is_set():
+            return WSCloseCode.GOING_AWAY, BOX_STOPS
+        return WSCloseCode.OK, self._reason
 
     async def _read(self) -> None:
-        idle_s = self._settings.http.stream_idle_s
         while True:
             try:
-                message = await self._socket.receive(timeout=idle_s)
+                message = await self._socket.receive(timeout=max(SHORTEST_S, self._patience_s()))
             except TimeoutError:
-                if self._open:
-                    continue  # it listens
+                if self._is_owed_sound() or self._patience_s() > 0:
+                    continue
+                self._reason = UTTERANCE_NOT_ENDED if self._open else IDLE
                 return
+            self._last_sign = asyncio.get_running_loop().time()
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 return  # closed by either side
             try:
                 await self._obey(_read_frame(message.data))
             except VoicedError as error:
                 await self._tell(self._describe(error))
+
+    def _patience_s(self) -> float:
+        """How long the client may still say nothing; the same again while it waits for sound."""
+        idle_s = self._settings.http.stream_idle_s
+        left_s = self._last_sign + idle_s - asyncio.get_running_loop().time()
+        return idle_s if self._is_owed_sound() else left_s
+
+    def _is_owed_sound(self) -> bool:
+        """Whether something that the client has written to its end, or to the end of a sentence, is not spoken yet."""
+        return any(one is not self._writing or one.has_unspoken for one in self._open.values())
 
     async def _obey(self, frame: Frame) -> None:
         match frame:
@@ -206,6 +224,7 @@ class Session:
     async def _send(self, sound: bytes) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self._socket.send_bytes(sound)
+        self._last_sign = asyncio.get_running_loop().time()
 
 
 class _Frames(Listener):

@@ -11,6 +11,9 @@ from appliance.doors.http.bodies import read_record
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import services_of
+from appliance.errors import Forbidden
+from appliance.events import Event
+from appliance.security.permissions import may
 
 
 async def list_zones(request: web.Request) -> web.Response:
@@ -26,9 +29,14 @@ async def get_zone(request: web.Request) -> web.Response:
 
 
 async def change_zone(request: web.Request) -> web.Response:
-    """`PATCH /v1/zones/{zone}`: its volume."""
-    asked = await read_record(request, VolumeAsked)
-    await services_of(request).announcer.set_volume(asked.volume, request.match_info["zone"])
+    """`PATCH /v1/zones/{zone}`: its volume, for all tenants; that is for the box's own tenant and its owner."""
+    asked, services, principal = await read_record(request, VolumeAsked), services_of(request), principal_of(request)
+    zone = services.announcer.zone(request.match_info["zone"]).name
+    if principal.tenant != services.settings.tenant and not may(principal.role, "tenants.write"):
+        raise Forbidden("zone_volume_is_shared", zone=zone, tenant=services.settings.tenant)
+    event = Event(principal.tenant, "zone.volume", subject=zone, details={"volume": str(asked.volume)})
+    await services.audit.record(event)
+    await services.announcer.set_volume(asked.volume, zone)
     return _answer_zone(request)
 
 
