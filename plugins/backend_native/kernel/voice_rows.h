@@ -1,0 +1,257 @@
+// The arithmetic of a convolution, written once over the primitives of a level. A level's file includes this inside its
+// own unnamed namespace, after it has defined (LANES is 16)
+//   Pairs, load_pairs            16 pairs of bf16 weights
+//   dot2                         a sum plus the products of pairs with one pair of bf16 inputs
+//   store_halves                 16 floats rounded to bf16
+//   multiply_add                 a * b + c
+//
+// An output gets the same operations in the same order wherever its tile begins: how work is cut into pieces, and how
+// many threads there are, changes no bit.
+
+inline Floats load(const float* from) { return *reinterpret_cast<const LooseFloats*>(from); }
+inline void store(float* to, Floats values) { *reinterpret_cast<LooseFloats*>(to) = values; }
+inline Floats all(float value) { return value - Floats{}; }
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+inline Floats leaky(Floats x, float slope) { return larger(x, x * slope); }
+
+constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number in the lowest bits
+constexpr float SERIES[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+
+// e^x: 2^n times a polynomial in what is left, |rest| <= ln(2) / 2 (coefficients as in Cephes).
+inline Floats exponential(Floats x) {
+    x = smaller(all(87.0f), larger(all(-87.0f), x));
+    const Ints whole = reinterpret_cast<Ints>(x * 1.44269504f + ROUNDING) - reinterpret_cast<Ints>(all(ROUNDING));
+    const Floats n = __builtin_convertvector(whole, Floats);
+    Floats rest = multiply_add(n, all(-0.693359375f), x);
+    rest = multiply_add(n, all(2.12194440e-4f), rest);
+    Floats y = all(1.9875691500e-4f);
+    for (float term : SERIES) y = multiply_add(y, rest, all(term));
+    y = multiply_add(y, rest * rest, rest + 1.0f);
+    return y * reinterpret_cast<Floats>((whole + 127) << 23);
+}
+
+inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+inline Floats hyperbolic_tangent(Floats x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+
+// ---------------------------------------------------------------- sums
+
+constexpr int MOST_TERMS = 64;
+
+// Terms that are summed: each is all pairs of channels of the rows from `offsets` on.
+struct Sum {
+    const uint32_t* weights;
+    const uint32_t* in;
+    size_t across;  // pairs from row to row
+    int pairs, terms;
+    size_t offsets[MOST_TERMS];
+};
+
+// ROWS rows times COUNT panels that stay in registers over all terms.
+template <int ROWS, int COUNT>
+inline void tile(const Sum& sum, int row, const float* from, size_t from_stride, float* to) {
+    Floats total[ROWS][COUNT];
+    for (int r = 0; r < ROWS; r++)
+        for (int s = 0; s < COUNT; s++) total[r][s] = load(from + r * from_stride + s * LANES);
+    const uint32_t* weights = sum.weights;
+    for (int term = 0; term < sum.terms; term++) {
+        const uint32_t* rows[(ROWS + 2) / 3];
+        for (int r = 0; r < ROWS; r += 3) rows[r / 3] = sum.in + sum.offsets[term] + size_t(row + r) * sum.across;
+        for (int k = 0; k < sum.pairs; k++) {
+            Pairs pairs[COUNT];
+            for (int s = 0; s < COUNT; s++) pairs[s] = load_pairs(weights + s * LANES);
+            weights += COUNT * LANES;
+            for (int r = 0; r < ROWS; r++) {
+                const uint32_t pair = rows[r / 3][k + (r % 3) * sum.across];
+                for (int s = 0; s < COUNT; s++) total[r][s] = dot2(total[r][s], pairs[s], pair);
+            }
+        }
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int s = 0; s < COUNT; s++) store(to + (r * COUNT + s) * LANES, total[r][s]);
+}
+
+// Rows 0 … count - 1; they begin with `from`, which is a bias for all (stride 0) or sums that may be those of `to`.
+template <int ROWS, int COUNT>
+void tiles(const Sum& sum, int count, const float* from, size_t stride, float* to) {
+    constexpr int WIDTH = COUNT * LANES;
+    int row = 0;
+    for (; row + ROWS <= count; row += ROWS) tile<ROWS, COUNT>(sum, row, from + row * stride, stride, to + row * WIDTH);
+    for (; row + ROWS / 2 <= count; row += ROWS / 2)
+        tile<ROWS / 2, COUNT>(sum, row, from + row * stride, stride, to + row * WIDTH);
+    for (; row + 2 <= count; row += 2) tile<2, COUNT>(sum, row, from + row * stride, stride, to + row * WIDTH);
+    if (row < count) tile<1, COUNT>(sum, row, from + row * stride, stride, to + row * WIDTH);
+}
+
+void sums(const Sum& sum, int width, int count, const float* from, size_t stride, float* to) {
+    switch (width / LANES) {
+        case 1: tiles<12, 1>(sum, count, from, stride, to); break;
+        case 2: tiles<12, 2>(sum, count, from, stride, to); break;
+        case 3: tiles<8, 3>(sum, count, from, stride, to); break;
+        default: tiles<6, 4>(sum, count, from, stride, to);
+    }
+}
+
+// ---------------------------------------------------------------- what becomes of sums
+
+struct Rows {
+    int first, step, count;
+};
+
+void store_rows(const Layer& layer, const float* sums, int column, const Rows& rows) {
+    const int width = layer.convolution->width;
+    for (int i = 0; i < rows.count; i++) {
+        const size_t at = size_t(rows.first + i * rows.step) * layer.stride + column;
+        for (int s = 0; s < width; s += LANES) {
+            Floats y = load(sums + i * width + s);
+            if (layer.add) y += load(layer.add + at + s);
+            if (layer.more) y += load(layer.more + at + s);
+            if (layer.floats) store(layer.floats + at + s, y);
+            if (layer.halves) store_halves(layer.halves + at + s, leaky(y * layer.scale, layer.slope));
+        }
+    }
+}
+
+void finish(const Layer& layer, const float* sums, int column, const Rows& rows) {
+    const int width = layer.convolution->width;
+    if (layer.then == Then::STORE) {
+        store_rows(layer, sums, column, rows);
+        return;
+    }
+    for (int i = 0; i < rows.count; i++) {
+        const size_t at = size_t(rows.first + i * rows.step) * layer.stride;
+        const float* from = sums + i * width;
+        if (layer.then == Then::SOUND) {
+            layer.floats[at] = hyperbolic_tangent(load(from))[0];
+            continue;
+        }
+        for (int s = 0; s < width; s += 2 * LANES) {
+            const Floats signal = hyperbolic_tangent(load(from + s)), gate = sigmoid(load(from + s + LANES));
+            store_halves(layer.halves + at + (column + s) / 2, signal * gate);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- tap by tap
+
+void convolve_strip(const Layer& layer, int index, int first, int last, float* sums_) {
+    const Convolution& c = *layer.convolution;
+    const Strip& strip = c.strips[index];
+    Sum sum{strip.weights, nullptr, size_t(layer.in_stride) / 2, c.pairs(), strip.last - strip.first, {}};
+    for (int tap = strip.first; tap < strip.last; tap++)
+        sum.offsets[tap - strip.first] = size_t(tap) * c.dilation * sum.across;
+    for (int row = first; row < last; row += SUM_ROWS) {
+        const int count = last - row < SUM_ROWS ? last - row : SUM_ROWS;
+        sum.in = reinterpret_cast<const uint32_t*>(layer.in + (ptrdiff_t(row) - c.before) * layer.in_stride);
+        sums(sum, c.width, count, strip.bias, 0, sums_);
+        finish(layer, sums_, index * c.width, {row, 1, count});
+    }
+}
+
+// ---------------------------------------------------------------- by groups
+
+// What groups see of the rows from `first` on, those of odd places behind those of even ones: every other row begins a
+// pair, and so the rows of a tile are neighbours. A pair is a dilation apart, and dilations are odd.
+struct Seen {
+    uint16_t *apart, *sum, *difference;  // x[u] - x[u + 2d], x[u] + x[u + d], x[u + d] - x[u]
+    int first, pairs, places, half;
+
+    size_t at(int place) const { return size_t(place % 2) * half + place / 2; }
+};
+
+void look(const Layer& layer, const Seen& seen) {
+    const size_t stride = layer.in_stride, step = layer.convolution->dilation * stride;
+    for (int u = 0; u < seen.places; u++) {
+        const float* from = layer.in_floats + (ptrdiff_t(seen.first) + u) * ptrdiff_t(stride);
+        const size_t at = seen.at(u) * stride;
+        for (size_t channel = 0; channel < stride; channel += LANES, from += LANES) {
+            const Floats now = leaky(load(from), layer.in_slope), next = leaky(load(from + step), layer.in_slope);
+            store_halves(seen.apart + at + channel, now - leaky(load(from + 2 * step), layer.in_slope));
+            store_halves(seen.sum + at + channel, now + next);
+            store_halves(seen.difference + at + channel, next - now);
+        }
+    }
+}
+
+// A strip of a block by groups, and its sums for the first and the second row of every pair.
+struct Grouped {
+    const Layer& layer;
+    const Seen& seen;
+    int index, first, last;
+    float *earlier, *later;
+
+    const Convolution& convolution() const { return *layer.convolution; }
+};
+
+struct Product {
+    const uint16_t* seen;
+    int place;         // where groups look, in dilations from their first tap on
+    bool takes_whole;  // whether groups of two taps have no part in it
+};
+
+// Adds to what is in `from` (one row for all where `stride` is 0) one of the four products; returns the next one's
+// weights.
+const uint32_t* multiply(const Grouped& g, const Product& p, const uint32_t* weights, const float* from, size_t stride,
+                         float* to) {
+    const Convolution& c = g.convolution();
+    Sum sum{weights, reinterpret_cast<const uint32_t*>(p.seen), size_t(g.layer.in_stride) / 2, c.pairs(), 0, {}};
+    for (const Group& group : c.groups)
+        if (group.is_whole || !p.takes_whole)
+            sum.offsets[sum.terms++] = g.seen.at((group.tap + p.place) * c.dilation) * sum.across;
+    sums(sum, c.width, g.seen.pairs, from, stride, to);
+    return weights + size_t(sum.terms) * c.pairs() * c.width;
+}
+
+// Pairs begin before the block, and end behind it.
+void finish_every_other(const Grouped& g, const float* sums, int row) {
+    const int width = g.convolution().width, skipped = row < g.first ? (g.first - row + 1) / 2 : 0;
+    const int begin = row + 2 * skipped, end = row + 2 * g.seen.pairs < g.last ? row + 2 * g.seen.pairs : g.last;
+    if (begin < end) finish(g.layer, sums + size_t(skipped) * width, g.index * width, {begin, 2, (end - begin + 1) / 2});
+}
+
+void convolve_groups(const Grouped& g) {
+    static const float nothing[STRIP] = {};
+    const Convolution& c = g.convolution();
+    const int row = g.seen.first + c.before;
+    const uint32_t* weights = multiply(g, {g.seen.sum, 1, false}, c.strips[g.index].weights, c.strips[g.index].bias, 0, g.earlier);
+    weights = multiply(g, {g.seen.difference, 1, false}, weights, nothing, 0, g.later);
+    for (int i = 0; i < g.seen.pairs * c.width; i += LANES) {
+        const Floats a = load(g.earlier + i), b = load(g.later + i);
+        store(g.earlier + i, a + b);
+        store(g.later + i, a - b);
+    }
+    weights = multiply(g, {g.seen.apart, 0, false}, weights, g.earlier, c.width, g.earlier);
+    finish_every_other(g, g.earlier, row);
+    multiply(g, {g.seen.apart, 1, true}, weights, g.later, c.width, g.later);
+    finish_every_other(g, g.later, row + c.dilation);
+}
+
+// ---------------------------------------------------------------- a level's functions
+
+void convolve(const Layer& layer, int piece, float* scratch) {
+    const Convolution& c = *layer.convolution;
+    const int strips = int(c.strips.size()), part = piece % layer.parts;
+    const int first = layer.first + piece / layer.parts * layer.block;
+    const int last = layer.last - first < layer.block ? layer.last : first + layer.block;
+    const int from = strips * part / layer.parts, to = strips * (part + 1) / layer.parts;
+    if (!c.is_grouped()) {
+        for (int index = from; index < to; index++) convolve_strip(layer, index, first, last, scratch);
+        return;
+    }
+    const int begin = first / 2 * 2 - (c.dilation - 1), pairs = (last - begin + 1) / 2, places = places_of(c, pairs);
+    uint16_t* kinds = reinterpret_cast<uint16_t*>(scratch + 2 * MOST_SUMS);
+    const Seen seen{kinds, kinds + SEEN, kinds + 2 * SEEN, begin - c.before, pairs, places, (places + 1) / 2};
+    look(layer, seen);
+    for (int index = from; index < to; index++)
+        convolve_groups({layer, seen, index, first, last, scratch, scratch + MOST_SUMS});
+}
+
+void condition(const float* matrix, const float* x, int count, const float* bias, float* to) {
+    Floats total = load(bias);
+    for (int k = 0; k < count; k++) total = multiply_add(all(x[k]), load(matrix + size_t(k) * LANES), total);
+    store(to, total);
+}
+
+void halve(const float* from, size_t count, uint16_t* to) {
+    for (size_t i = 0; i < count; i += LANES) store_halves(to + i, load(from + i));
+}
