@@ -57,6 +57,11 @@ class Session(ABC):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def prepares_lengths(self) -> bool:
+        """Whether a length that it has not met takes longer than one that it has."""
+        return True
+
     @abstractmethod
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Execute once; keys of the result are the names in `outputs`."""

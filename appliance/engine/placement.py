@@ -69,6 +69,11 @@ class PlacedNetwork(Session):
         self._turn = threading.Lock()
         self.inputs, self.outputs = self._session.inputs, self._session.outputs
 
+    @property
+    def prepares_lengths(self) -> bool:
+        session = self._session
+        return session is None or session.prepares_lengths
+
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Execute once. Raises what the chosen backend raised when no other one can do it either."""
         return dict(self._compute(feeds, is_lent=False))

@@ -40,10 +40,10 @@ def parse(content: bytes) -> dict[str, NDArray[Any]]:
         raise Malformed(str(error)[:80]) from error
 
 
-def check(arrays: Arrays, expected: Mapping[str, Kind]) -> list[NDArray[Any]]:
-    """Those of `expected` in its order; there are no others but HEADS. Raises Malformed."""
-    if set(arrays) != {*expected, HEADS}:
-        odd = sorted(set(arrays) ^ {*expected, HEADS})[0]
+def check(arrays: Arrays, expected: Mapping[str, Kind], read: tuple[str, ...] = (HEADS,)) -> list[NDArray[Any]]:
+    """Those of `expected` in its order; there are no others but what was `read` already. Raises Malformed."""
+    if set(arrays) != {*expected, *read}:
+        odd = sorted(set(arrays) ^ {*expected, *read})[0]
         raise Malformed(f"{odd} is missing, or does not belong there")
     for name, (kind, sizes) in expected.items():
         found = arrays[name]

@@ -23,24 +23,29 @@ from .library import Decoder, KernelError, Shape
 from .reader import Reader
 from .reader_arrays import read_bert, read_s1
 from .reader_sessions import BertSession, PromptSession
+from .voice import Voice, VoiceSession, is_worthwhile
+from .voice_arrays import read_voice
 
 NAME = "native"
 FORMAT = "s1_arrays"
 READERS = {"s1_reader": (read_s1, PromptSession), "bert_reader": (read_bert, BertSession)}
+VOICE, BF16 = "s2_arrays", "bf16"
 LEVEL = "VOICED_NATIVE_LEVEL"  # in the environment: instructions to use instead of the best ones
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class NativeBackend(Backend):
-    """Computes steps and prompts of s1, and BERT, from plain arrays, with the best instructions that there are."""
+    """Computes steps and prompts of s1, BERT, and flow and vocoder of s2, from plain arrays, with the best instructions that there are."""
 
     name = NAME
-    formats = (FORMAT, *READERS)
-    precisions = ("int8", "half")
+    formats = (FORMAT, *READERS, VOICE)
+    precisions: tuple[str, ...] = ("int8", "half")
 
     def __init__(self, level: str = "") -> None:
         self._level = level or os.environ.get(LEVEL, "")
+        if is_worthwhile(self._level):
+            self.precisions = (*self.precisions, BF16)
 
     def probe(self) -> Probe:
         """Whether the kernel was built for this machine, and which instructions it uses."""
@@ -79,6 +84,9 @@ class NativeBackend(Backend):
         if form == FORMAT:
             shape, arrays = read(content)
             return NativeSession(shape, Decoder(shape, arrays, threads, self._level))
+        if form == VOICE:
+            sizes, weights = read_voice(content)
+            return VoiceSession(sizes, Voice(sizes, weights, threads, self._level), self.name)
         parse, session = READERS[form]
         file = parse(content)
         return session(Reader(file.shape, file.arrays, threads, self._level), file.tables, self.name)

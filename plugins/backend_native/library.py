@@ -70,6 +70,12 @@ def library() -> ctypes.CDLL:
     found.voiced_s1_step.argtypes = [pointer, ctypes.c_int, ctypes.c_int, *[pointer] * 6]
     found.voiced_s1_close.argtypes = [pointer]
     found.voiced_s1_close.restype = None
+    found.voiced_voice_level.argtypes = [ctypes.c_char_p]
+    found.voiced_voice_level.restype = ctypes.c_char_p
+    found.voiced_voice_open.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, pointer]
+    found.voiced_voice_speak.argtypes = [pointer, pointer, ctypes.c_int, pointer, pointer]
+    found.voiced_voice_close.argtypes = [pointer]
+    found.voiced_voice_close.restype = None
     return found
 
 

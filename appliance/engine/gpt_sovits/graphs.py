@@ -35,6 +35,7 @@ from appliance.engine.gpt_sovits.polyphase import with_polyphase
 from appliance.engine.gpt_sovits.reader_arrays import BERT, write_bert_reader
 from appliance.engine.gpt_sovits.sovits import NOISE_SCALE, Synthesizer
 from appliance.engine.gpt_sovits.spectrogram import SAMPLE_RATE, reference_spectrogram
+from appliance.engine.gpt_sovits.voice_arrays import BF16, VOICE, write_voice
 
 EXACT = 1e-3
 SOUND = 0.0316  # 30 dB below the sound: bf16 is at 38 to 44 dB, integers at 25 to 29 are refused
@@ -204,7 +205,16 @@ def s2_pupils(s2: Synthesizer) -> Iterable[Pupil]:
         voice_feeds.append(_arrays(latent=mean + noise * log_deviation.exp() * NOISE_SCALE, timbre=ge))
     yield Pupil("s2.text", TextGraph(s2), tuple(text_feeds))
     yield Pupil("s2.frames", FramesGraph(s2), tuple(frame_feeds))
-    yield Pupil("s2.voice", VoiceGraph(s2), tuple(voice_feeds))
+    yield Pupil(
+        "s2.voice", VoiceGraph(s2), tuple(voice_feeds), lambda folder, formats: _write_voice(s2, folder, formats)
+    )
+
+
+def _write_voice(s2: Synthesizer, folder: Path, formats: frozenset[str]) -> Iterable[Written]:
+    if VOICE in formats:
+        path = folder / "arrays.safetensors"
+        write_voice(s2, path)
+        yield Written(BF16, VOICE, (path,))
 
 
 def _timbre(s2: Synthesizer, generator: torch.Generator) -> Tensor:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT = 8  # frames on each side that a frame hears, to 1e-3 of full scale
 WINDOWS = (20, 24, 36, 48, 64, 112, 208)  # frames that are voiced at once
+LONGEST = 512  # frames at once on a backend that takes any length: what bounds its memory
 KNOWN = (24, 48, 80, 128, 224, 416)  # frames that the prior sees; beyond, multiples of the last one's half
 PHONES = 32  # phones are padded to multiples
 TEXTS_KEPT = 8
@@ -145,7 +146,7 @@ class PlacedSound:
             return self._network.voice(features, ge, noise)
         latent, timbre = self._network.latent(features, noise).numpy(), ge.numpy()
         frames = latent.shape[2]
-        if not is_end:
+        if not is_end and self._prepares_lengths():
             longer = min((size for size in WINDOWS if size >= frames), default=frames)
             latent = np.pad(latent, ((0, 0), (0, 0), (0, longer - frames)))
         try:
@@ -157,6 +158,8 @@ class PlacedSound:
 
     def first_frame(self, wanted: int, known: int) -> int:
         """Earlier, where that gives a length that the backends are ready for."""
+        if not self._prepares_lengths():
+            return wanted
         fitting = (known - size for size in WINDOWS if known - wanted <= size <= known)
         return next(fitting, wanted)
 
@@ -168,7 +171,8 @@ class PlacedSound:
 
     def _meet_later(self) -> None:
         try:
-            for frames, size in itertools.zip_longest(KNOWN[1:], WINDOWS[1:]):
+            sizes = WINDOWS[1:] if self._prepares_lengths() else ()
+            for frames, size in itertools.zip_longest(KNOWN[1:], sizes):
                 while time.monotonic() - self._used_at < QUIET_S:
                     time.sleep(QUIET_S)
                 self._meet((frames,) if frames else (), (size,) if size else ())
@@ -218,12 +222,15 @@ class PlacedSound:
 
     def _voiced(self, latent: NDArray[Any], timbre: NDArray[Any]) -> NDArray[Any]:
         parts, each = [], self.config.samples_per_frame
-        for window in windows(latent.shape[2]):
+        for window in windows(latent.shape[2], WINDOWS if self._prepares_lengths() else (LONGEST,)):
             piece = np.ascontiguousarray(latent[:, :, window.start : window.start + window.size])
             sound = self._sessions["s2.voice"].run({"latent": piece, "timbre": timbre})["sound"]
             first, last = (frame - window.start for frame in window.kept)
             parts.append(sound[:, :, first * each : last * each])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _prepares_lengths(self) -> bool:
+        return "s2.voice" in self._sessions and self._sessions["s2.voice"].prepares_lengths
 
     def _give_up(self, error: Exception) -> None:
         log.error("the exported s2 is not used any more: %s", error)

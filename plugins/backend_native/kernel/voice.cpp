@@ -18,7 +18,7 @@ namespace {
 constexpr int MOST_FRAMES = 4096;
 constexpr float SLOPE = 0.1f, LAST_SLOPE = 0.01f;  // before the last convolution the official network uses another one
 constexpr size_t HEAVY = size_t(1) << 20;   // bytes of weights that threads rather share than read twice
-constexpr int SECTION = 3 << 19;            // rows times channels that go through all layers of a stage together
+constexpr int SECTION = 3 << 18;            // rows times channels that go through all layers of a stage together
 
 // Rows in memory, with room for what convolutions see around them.
 template <class Value>
@@ -82,17 +82,21 @@ private:
     uint16_t *x_halves_ = nullptr, *r_halves_ = nullptr, *given_[2] = {}, *latent_halves_ = nullptr;
 };
 
+// Rows on each side that an output depends on. Groups of two taps take one row more into their products and out again.
+int reach_of(int taps, int dilation) { return (taps / 2 + 1) * dilation; }
+
 // ---------------------------------------------------------------- memory
 
 int Voice::reach() const {
     const VoiceShape& s = network_.shape;
     int most = std::max(s.wave_taps, 7) / 2;
     for (int block = 0; block < s.blocks; block++)
-        for (int pair = 0; pair < s.pairs; pair++) most = std::max(most, s.taps[block] / 2 * s.dilation(block, pair));
+        for (int pair = 0; pair < s.pairs; pair++)
+            most = std::max(most, reach_of(s.taps[block], s.dilation(block, pair)));
     return most;
 }
 
-// Groups look further than they reach, at what changes nothing.
+// Groups look further yet, at what becomes of no output.
 int Voice::margin() const {
     const VoiceShape& s = network_.shape;
     int furthest = 1;
@@ -273,7 +277,7 @@ void Voice::add_block(int index, int block, Range range) {
     const auto x_halves = at(x_halves_, stage.channels), r_halves = at(r_halves_, stage.channels);
     const auto h_halves = at(reinterpret_cast<uint16_t*>(h_), stage.channels);
     int around = 0;
-    for (int pair = 0; pair < s.pairs; pair++) around += s.taps[block] / 2 * (s.dilation(block, pair) + 1);
+    for (int pair = 0; pair < s.pairs; pair++) around += reach_of(s.taps[block], s.dilation(block, pair) + 1);
     for (int pair = 0; pair < s.pairs; pair++) {
         Layer dilated;
         dilated.in_stride = dilated.stride = x.stride, dilated.in_slope = dilated.slope = SLOPE;
@@ -292,9 +296,9 @@ void Voice::add_block(int index, int block, Range range) {
             plain.scale = 1.0f / float(s.blocks), plain.slope = index + 1 == s.stages ? LAST_SLOPE : SLOPE;
         }
         const Pair& both = stage.blocks[block][pair];
-        around -= s.taps[block] / 2 * s.dilation(block, pair);
+        around -= reach_of(s.taps[block], s.dilation(block, pair));
         add(dilated, both.dilated, range.wider(around));
-        around -= s.taps[block] / 2;
+        around -= reach_of(s.taps[block], 1);
         add(plain, both.plain, range.wider(around));
     }
 }
