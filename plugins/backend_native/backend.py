@@ -36,7 +36,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class NativeBackend(Backend):
-    """Computes steps and prompts of s1, BERT, and flow and vocoder of s2, from plain arrays, with the best instructions that there are."""
+    """Computes s1, BERT, and flow and vocoder of s2, from plain arrays, with the best instructions that there are."""
 
     name = NAME
     formats = (FORMAT, *READERS, VOICE)
