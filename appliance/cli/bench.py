@@ -151,7 +151,7 @@ def _measure_fixed(terminal: Terminal, plugins: Plugins, spec: WorkerSpec, folde
         if given.voices > 1:  # before this process holds any: pages that both map would count by halves
             held = replace(spec, prepares=False)
             voices = measure_voices(held, given.model, drawn, WORKLOADS["SHORT"], given.voices)
-        measured = Bench(voice, host, given.model)
+        measured = Bench(voice, replace(host, measures=False, prepares=False), given.model)  # as a worker opens it
         peer = Peer(given.peer_python, voice, given.model, folder) if given.peer else None
     rows, peers = measured.measure(max(1, given.runs), given.users or (), peer)
     if peer:

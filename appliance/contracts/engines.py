@@ -11,7 +11,15 @@ from pathlib import Path
 from appliance.contracts.backends import Backend, Probe
 from appliance.contracts.sound import JsonDict, Samples
 from appliance.contracts.text import TextFrontend
-from appliance.contracts.voices import AdaptedVoice, AdaptTask, AudioChunk, Progress, SpeakTask, StarterVoice
+from appliance.contracts.voices import (
+    AdaptedVoice,
+    AdaptTask,
+    AudioChunk,
+    Progress,
+    SpeakTask,
+    StarterVoice,
+    VoiceAssets,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,12 @@ class Engine(ABC):
     @abstractmethod
     def speak(self, task: SpeakTask, cancelled: threading.Event) -> Iterator[AudioChunk]:
         """Speak one clause. Raises InvalidInput for text it cannot pronounce, Cancelled once `cancelled` is set."""
+
+    def prepare(self, voice: VoiceAssets) -> None:
+        """Make ready what speaking in this voice takes, so that its first sentence is as quick as the next; costs
+        seconds. Nobody has to call it. Raises what `speak` raises for the voice.
+        """
+        return
 
     def placement(self) -> tuple[JsonDict, ...]:
         """What was considered for each network of a loaded engine: rows of network, backend, state and why."""

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.artifacts import READ_AT_ONCE
 from appliance.contracts import Artifact, Backend, JsonDict
 from appliance.errors import Corrupt, Unavailable
 
@@ -253,7 +254,7 @@ def sha256_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
+            while chunk := file.read(READ_AT_ONCE):
                 digest.update(chunk)
     return digest.hexdigest()
 

@@ -126,6 +126,14 @@ def count_crashes(network: Network, host: EngineHost, backend: str) -> int:
     return len(left)
 
 
+def any_crash(host: EngineHost, engine: str) -> bool:
+    """Whether a process ended while it opened or tried a backend for a network of `engine`, and it is not known which:
+    of several that were under way at once each has a mark.
+    """
+    marks = (host.cache_dir / FOLDER).glob(f".trying-{engine}-*")
+    return any(not Path("/proc", path.name.rpartition("-")[2]).exists() for path in marks)
+
+
 @contextmanager
 def marked(network: Network, host: EngineHost, backend: str) -> Iterator[None]:
     """A mark lies in the cache while a backend is opened or tried, so that a crash of the process is remembered."""

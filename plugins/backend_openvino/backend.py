@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.artifacts import check_digest, damaged, read_artifact
+from appliance.artifacts import damaged, read_checked
 from appliance.contracts import Artifact, Backend, Device, Probe, Session, SessionOptions
 from appliance.errors import Unavailable
 
@@ -72,10 +71,8 @@ class OpenVinoBackend(Backend):
         """
         if artifact.format not in self.formats:
             raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
-        graph = read_artifact(artifact)
-        weights = read_artifact(artifact, artifact.path.with_suffix(".bin")) if artifact.format == "openvino" else b""
-        digest = hashlib.sha256(graph + weights).hexdigest()
-        check_digest(artifact, digest)
+        beside = [artifact.path.with_suffix(".bin")] if artifact.format == "openvino" else []
+        graph, *weights = read_checked(artifact, *beside)
         try:
             import openvino
         except ImportError as error:
@@ -85,11 +82,12 @@ class OpenVinoBackend(Backend):
         if device is None:
             raise Unavailable("backend_unsuitable", backend=self.name, device=options.device, format=artifact.format)
         try:
-            model = core.read_model(graph, weights) if weights else core.read_model(graph)
+            shared = [openvino.Tensor(each, shared_memory=True) for each in weights]
+            model = core.read_model(graph.tobytes(), *shared)
             compiled = core.compile_model(model, device, self._settings(device, artifact, options))
         except Exception as error:
-            raise damaged(artifact, "a graph", digest) from error
-        return OpenVinoSession(compiled, self.name)
+            raise damaged(artifact, "a graph", artifact.sha256) from error
+        return OpenVinoSession(compiled, self.name, weights)
 
     def _settings(self, device: str, artifact: Artifact, options: SessionOptions) -> dict[str, Any]:
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -102,8 +100,10 @@ class OpenVinoBackend(Backend):
 
 
 def _device(core: Any, wanted: str) -> str | None:
-    """OpenVINO's name of a device; None when it is not there."""
+    """OpenVINO's name of a device; None when it is not there. To look for others than the CPU takes a while."""
     name = wanted.upper()
+    if name == "CPU":
+        return name
     return next((one for one in core.available_devices if name in (one, one.split(".")[0])), None)
 
 
@@ -126,9 +126,10 @@ def _first_line(error: Exception) -> str:
 class OpenVinoSession(Session):
     """One compiled graph. All of `inputs` must be fed: OpenVINO has no optional ones."""
 
-    def __init__(self, compiled: Any, backend: str) -> None:
+    def __init__(self, compiled: Any, backend: str, weights: Sequence[NDArray[np.uint8]] = ()) -> None:
+        """`weights`: the memory that the compiled graph reads from; it has to outlive every call."""
         self._backend = backend
-        self._request = compiled.create_infer_request()
+        self._open: tuple[Sequence[NDArray[np.uint8]], Any] | None = (weights, compiled.create_infer_request())
         self.inputs = tuple(port.any_name for port in compiled.inputs)
         self.outputs = tuple(port.any_name for port in compiled.outputs)
         self._ports = compiled.outputs
@@ -139,12 +140,13 @@ class OpenVinoSession(Session):
 
     def lend(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Execute once, without a copy. Raises Unavailable("session_closed") after `close`."""
-        if self._request is None:
+        opened = self._open  # so that both stay to the end of this call, whoever closes meanwhile
+        if opened is None:
             raise Unavailable("session_closed", backend=self._backend)
         given = {name: feeds[name] for name in self.inputs}
-        results = self._request.infer(given, share_inputs=True, share_outputs=True)
+        results = opened[1].infer(given, share_inputs=True, share_outputs=True)
         return {name: results[port] for name, port in zip(self.outputs, self._ports, strict=True)}
 
     def close(self) -> None:
-        self._request = None
+        self._open = None
         self._ports = ()

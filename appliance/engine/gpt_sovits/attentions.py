@@ -58,8 +58,8 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(dropout)
         if window:
             rows, width = 2 * window + 1, channels // heads
-            self.emb_rel_k = nn.Parameter(torch.randn(1, rows, width) * width**-0.5)
-            self.emb_rel_v = nn.Parameter(torch.randn(1, rows, width) * width**-0.5)
+            self.emb_rel_k = nn.Parameter(nn.init.normal_(torch.empty(1, rows, width), std=width**-0.5))
+            self.emb_rel_v = nn.Parameter(nn.init.normal_(torch.empty(1, rows, width), std=width**-0.5))
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, C, T), (B, C, S), mask (B, 1, T, S) -> (B, C, T)."""

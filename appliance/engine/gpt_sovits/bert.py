@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from appliance.engine.gpt_sovits.loading import load_strictly, without_prefix
+from appliance.engine.gpt_sovits.loading import load_strictly, without_numbers, without_prefix
 from appliance.engine.gpt_sovits.wordpiece import WordPiece
 
 NAME_PREFIX = "bert."
@@ -169,7 +169,7 @@ class Bert(nn.Module):
 
         Raises ValueError for another layout, RuntimeError for tensors that are not this network's.
         """
-        with torch.device("meta"):
+        with without_numbers():
             network = cls(BertConfig.from_dict(config))
         last = [f"encoder.layer.{n}." for n in range(network.config.used_layers, network.config.layers)]
         return load_strictly(network, _with_new_names(without_prefix(tensors, NAME_PREFIX)), [*UNUSED, *last])

@@ -49,7 +49,11 @@ class _Normed(nn.Module):
 
 
 def _row_lengths(weight: Tensor) -> Tensor:
-    """(rows, …) -> (rows, 1, …). For transposed convolutions the rows are the input channels."""
+    """(rows, …) -> (rows, 1, …). For transposed convolutions the rows are the input channels. Of a weight without
+    numbers only the sizes: PyTorch would import a second's worth of itself to find them out.
+    """
+    if weight.is_meta:
+        return weight.new_empty(weight.shape[0], *[1] * (weight.dim() - 1))
     return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())), keepdim=True)
 
 

@@ -100,6 +100,7 @@ class DecodeLoop:
         self._answers: list[Answer] = []  # until their places are free again
         self._changed = threading.Condition()
         self._using = threading.Lock()  # the decoder
+        self._opening = threading.Lock()
 
     @property
     def chosen(self) -> str:
@@ -107,17 +108,18 @@ class DecodeLoop:
         return next((name for name in self._decoders if name not in self.failures), list(self._decoders)[-1])
 
     def open(self) -> Decoder:
-        """The decoder in use. Raises what opening the last one raised."""
-        while self._decoder is None:
-            name = self.chosen
-            try:
-                self._decoder = self._decoders[name]()
-            except Exception as error:
-                log.warning("the decoder %s does not open: %s", name, describe(error))
-                self.failures[name] = describe(error)
-                if name == self.chosen:
-                    raise
-        return self._decoder
+        """The decoder in use. Raises what opening the last one raised. Safe across threads."""
+        with self._opening:
+            while self._decoder is None:
+                name = self.chosen
+                try:
+                    self._decoder = self._decoders[name]()
+                except Exception as error:
+                    log.warning("the decoder %s does not open: %s", name, describe(error))
+                    self.failures[name] = describe(error)
+                    if name == self.chosen:
+                        raise
+            return self._decoder
 
     def rows(self) -> tuple[JsonDict, ...]:
         """What was considered for decoding, for `Engine.placement`."""
@@ -235,9 +237,10 @@ class DecodeLoop:
 
     def _take_over(self, error: Exception) -> None:
         """The next decoder goes on from here; without one all answers end with `error`, and the last is opened anew."""
-        name, failed, self._decoder = self.chosen, self._decoder, None
+        with self._opening:
+            name, failed, self._decoder = self.chosen, self._decoder, None
+            self.failures[name] = describe(error)
         log.error("the decoder %s failed: %s", name, describe(error))
-        self.failures[name] = describe(error)
         for answer in self._answers:
             answer.place = None
         if failed is not None:

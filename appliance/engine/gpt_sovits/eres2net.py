@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from appliance.engine.gpt_sovits.fbank import BANDS, log_mel_banks
-from appliance.engine.gpt_sovits.loading import load_strictly
+from appliance.engine.gpt_sovits.loading import load_strictly, without_numbers
 
 UNUSED = ("pool.", "seg_1.", "seg_bn_1.", "seg_2.")  # the head of speaker verification
 HIGHEST = 20.0  # activations inside the blocks are clipped to 0 .. 20
@@ -144,7 +144,7 @@ class SpeakerNet(nn.Module):
 
         Raises RuntimeError for tensors that are not this network's.
         """
-        with torch.device("meta"):
+        with without_numbers():
             network = cls(SpeakerNetConfig.from_dict(config or {}))
         return load_strictly(network, tensors, UNUSED)
 

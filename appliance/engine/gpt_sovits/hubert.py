@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from appliance.engine.gpt_sovits.loading import fold_weight_norm, load_strictly, without_prefix
+from appliance.engine.gpt_sovits.loading import fold_weight_norm, load_strictly, without_numbers, without_prefix
 
 # What files hold beside the encoder: the vector that training puts in place of hidden frames, and the heads that
 # predict clusters or letters.
@@ -214,7 +214,7 @@ class Hubert(nn.Module):
 
         Raises ValueError for another layout, KeyError or RuntimeError for tensors that are not this network's.
         """
-        with torch.device("meta"):
+        with without_numbers():
             network = cls(HubertConfig.from_dict(config))
         return load_strictly(network, fold_weight_norm(without_prefix(tensors, NAME_PREFIX)), UNUSED)
 

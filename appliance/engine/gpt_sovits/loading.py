@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -17,8 +21,28 @@ NORMED_NAMES = (
 )
 
 
+class _Undrawn(TorchFunctionMode):
+    """Under it no first weights are drawn."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.__name__ in ("uniform_", "normal_", "kaiming_uniform_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Networks made under it have sizes only: their numbers come from a file. Drawing first ones, even of tensors that
+    hold nothing, would cost PyTorch a second.
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
 def load_strictly(network: Network, tensors: Mapping[str, Tensor], unused: Sequence[str] = ()) -> Network:
-    """`network` with `tensors`, in float32 and without gradients. It may have been made on the "meta" device.
+    """`network` with `tensors`, in float32 and without gradients. It may have been made `without_numbers`.
 
     Names that begin with one of `unused` are left out: parts of the file that have no work here. All others must be
     the network's own. Raises RuntimeError that names what is missing, unknown or of another shape.
@@ -30,6 +54,18 @@ def load_strictly(network: Network, tensors: Mapping[str, Tensor], unused: Seque
     }
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def read_parts(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of a file whose names begin with one of `prefixes`; of all others the sizes only ("meta" tensors).
+
+    Raises OSError, SafetensorError.
+    """
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        found = {name: file.get_tensor(name) for name in names if name.startswith(prefixes)}
+        others = {name: file.get_slice(name).get_shape() for name in names if name not in found}
+    return found | {name: torch.empty(shape, device="meta") for name, shape in others.items()}
 
 
 def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The networks in memory: a file is loaded once, however many voices are made of it."""
+"""The networks in memory: a file is loaded once, however many voices are made of it, and several side by side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,13 +16,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from appliance.contracts import EngineHost, JsonDict, VoiceAssets
+from appliance.engine import heap
 from appliance.engine.gpt_sovits import pairing
 from appliance.engine.gpt_sovits.bert import BertConfig, ChineseBert
 from appliance.engine.gpt_sovits.decode_loop import DecodeLoop
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet
 from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
+from appliance.engine.gpt_sovits.loading import read_parts
 from appliance.engine.gpt_sovits.placed import PlacedBert, PlacedHubert, PlacedSound
 from appliance.engine.gpt_sovits.s1_exports import S1Decoders, module_backends
+from appliance.engine.gpt_sovits.sovits import REST as REST_OF_S2
 from appliance.engine.gpt_sovits.sovits import Synthesizer
 from appliance.engine.gpt_sovits.streaming import Sound
 from appliance.engine.gpt_sovits.t2s import TextToSemantic, TextToSemanticConfig
@@ -38,9 +42,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Network = TypeVar("Network")
 
+REST = "s2_rest"  # what no export computes of s2
 # How many of each role stay in memory; the least recently used goes first. Two s1 and s2 of official size are 1.2 GB.
-KEPT = {"s1": 2, "decoder": 2, "s2": 2, "hubert": 1, "bert": 1, "sv": 1}
+KEPT = {"s1": 2, "decoder": 2, "s2": 2, REST: 2, "hubert": 1, "bert": 1, "sv": 1}
 PLACED = "placed:"  # before the role of what backends compute
+SIDE_BY_SIDE = 2  # networks that are opened at the same time, beside what their caller does
 TITLES = {"s1": "s1 (text to semantic)", "s2": "s2 (SoVITS)", **pairing.TITLES}
 
 
@@ -51,9 +57,40 @@ class Networks:
         self._preparation = preparation  # None: the networks themselves compute everything
         self._without: set[tuple[str, Path]] = set()  # roles that have spoken without an export
         self._moving: set[tuple[str, Path]] = set()  # and those whose export is being opened beside them
-        self.turns = Turns(is_apart=preparation is not None and bool(module_backends(preparation.host)))
+        self._is_apart = preparation is not None and bool(module_backends(preparation.host))
+        self.turns = Turns(is_apart=self._is_apart)
         self._shelf: OrderedDict[tuple[str, Path], Any] = OrderedDict()
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # never held while something is opened
+        self._doors: dict[tuple[str, Path], threading.Lock] = {}  # one opens a network, who wants the same one waits
+        self._expected: dict[tuple[str, Path], Future[object]] = {}
+        self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="opening")
+
+    def expect(self, voice: VoiceAssets, *roles: str) -> None:
+        """Begin to open these networks of a voice side by side, the first ones first; who asks for one waits for that.
+
+        What fails here is opened once more by who asks for it, and raises there. One after the other, as they are
+        asked for, where backends are tried (a trial wants the machine for itself), where a device of its own computes,
+        and after a crash, so that the next one has the right network to blame.
+        """
+        preparation = self._preparation
+        if preparation is not None and (self._is_apart or not preparation.opens_side_by_side):
+            return
+        ways = {"s1": self._open_decoder, "s2": self.sound, "bert": self.bert, "hubert": self.hubert}
+        for role in roles:
+            if role in voice.files:
+                self._begin((role, voice.files[role]), ways[role], voice)
+
+    def _begin(self, key: tuple[str, Path], way: Callable[[VoiceAssets], object], voice: VoiceAssets) -> None:
+        role, path = key
+        with self._turn:
+            begun = self._expected.get(key)
+            names = (role, PLACED + role) if role != "s1" else ("decoder",)
+            if any((name, path) in self._shelf for name in names) or (begun is not None and not begun.done()):
+                return
+            self._expected[key] = self._pool.submit(way, voice)
+
+    def _open_decoder(self, voice: VoiceAssets) -> None:
+        self.decoder(voice).open()
 
     def s1(self, voice: VoiceAssets) -> TextToSemantic:
         """Raises Unavailable("model_file_missing"), Corrupt("voice_files_corrupt"); so do the others."""
@@ -64,19 +101,15 @@ class Networks:
         path = voice.files.get("s1")
         if path is None:
             raise Unavailable("model_file_missing", role="s1", title=TITLES["s1"])
-        with self._turn:
-            held: DecodeLoop | None = self._shelf.pop(("decoder", path), None)
-            if held is not None:
-                self._keep("decoder", path, held)
-            if held is not None and (held.is_exported or self._preparation is None):
-                return held
-        if held is not None:
+        with self._door("decoder", path):
+            held: DecodeLoop | None = self._take("decoder", path)
+            if held is None:
+                loop = self._make_loop(voice, path, self._find_s1(voice, path))
+                self._put("decoder", path, loop)
+                return loop
+        if self._preparation is not None and not held.is_exported:
             self._move("decoder", path, lambda: self._renew_decoder(voice, path))
-            return held
-        loop = self._make_loop(voice, path, self._find_s1(voice, path))
-        with self._turn:
-            self._keep("decoder", path, loop)
-        return loop
+        return held
 
     def _renew_decoder(self, voice: VoiceAssets, path: Path) -> None:
         """A loop over what has been exported meanwhile, opened before a request gets it."""
@@ -85,8 +118,7 @@ class Networks:
             return
         loop = self._make_loop(voice, path, found)
         loop.open()
-        with self._turn:
-            self._keep("decoder", path, loop)
+        self._put("decoder", path, loop)
 
     def _find_s1(self, voice: VoiceAssets, path: Path) -> Mapping[str, Prepared]:
         if self._preparation is None:
@@ -114,11 +146,15 @@ class Networks:
     def s2(self, voice: VoiceAssets) -> Synthesizer:
         return self._get("s2", voice, _make_s2)
 
+    def s2_rest(self, voice: VoiceAssets) -> Synthesizer:
+        """s2 with no more weights than what no export computes takes, a tenth of the file; see `sovits.REST`."""
+        return self._get("s2", voice, _make_rest, REST)
+
     def sound(self, voice: VoiceAssets) -> Sound:
         """s2 on the backends that it has been exported for, or s2 itself."""
 
         def make(sessions: Mapping[str, PlacedNetwork]) -> PlacedSound:
-            sound = PlacedSound(self.s2(voice), sessions)
+            sound = PlacedSound(self.s2_rest(voice), sessions, lambda: self.s2(voice))
             sound.warm_up()
             return sound
 
@@ -149,21 +185,44 @@ class Networks:
         if self._preparation is not None:
             for role in roles or KEPT:
                 self._preparation.release(role)
+        heap.give_back()
 
-    def _get(self, role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Network]) -> Network:
+    def close(self) -> None:
+        """Forget all networks, also those that are being opened."""
+        self._pool.shutdown(cancel_futures=True)
+        self.drop()
+
+    def _get(
+        self, role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Network], kept_as: str = ""
+    ) -> Network:
         path = voice.files.get(role)
         if path is None:
             raise Unavailable("model_file_missing", role=role, title=TITLES[role])
-        with self._turn:
-            found: Network = self._shelf.pop((role, path), None) or _load(role, voice, make)
-            self._keep(role, path, found)
+        with self._door(kept_as or role, path):
+            found: Network | None = self._take(kept_as or role, path)
+            if found is None:
+                found = _load(role, voice, make, _read_rest if kept_as == REST else load_file)
+                self._put(kept_as or role, path, found)
         return found
 
-    def _keep(self, role: str, path: Path, network: Any) -> None:
-        self._shelf[role, path] = network
-        same = [key for key in self._shelf if key[0] == role]
-        for key in same[: -KEPT[role.removeprefix(PLACED)]]:
-            del self._shelf[key]
+    def _door(self, role: str, path: Path) -> threading.Lock:
+        with self._turn:
+            return self._doors.setdefault((role, path), threading.Lock())
+
+    def _take(self, role: str, path: Path) -> Any:
+        """From the shelf, where it counts as used last; None where it is not."""
+        with self._turn:
+            if (role, path) in self._shelf:
+                self._shelf.move_to_end((role, path))
+            return self._shelf.get((role, path))
+
+    def _put(self, role: str, path: Path, network: Any) -> None:
+        with self._turn:
+            self._shelf[role, path] = network
+            self._shelf.move_to_end((role, path))
+            same = [key for key in self._shelf if key[0] == role]
+            for key in same[: -KEPT[role.removeprefix(PLACED)]]:
+                del self._shelf[key]
 
     def _placed(
         self, role: str, voice: VoiceAssets, make: Callable[[Mapping[str, PlacedNetwork]], Network]
@@ -172,15 +231,14 @@ class Networks:
         path = voice.files.get(role)
         if self._preparation is None or path is None:
             return None
-        with self._turn:
-            found: Network | None = self._shelf.pop((PLACED + role, path), None)
+        with self._door(PLACED + role, path):
+            found: Network | None = self._take(PLACED + role, path)
             if found is not None:
-                self._keep(PLACED + role, path, found)
                 return found
-        if (role, path) in self._without:
-            self._move(role, path, lambda: self._open(role, path, voice, make))
-            return None
-        return self._open(role, path, voice, make)
+            if (role, path) not in self._without:
+                return self._open(role, path, voice, make)
+        self._move(role, path, lambda: self._open(role, path, voice, make))
+        return None
 
     def _open(
         self, role: str, path: Path, voice: VoiceAssets, make: Callable[[Mapping[str, PlacedNetwork]], Network]
@@ -195,8 +253,7 @@ class Networks:
             self._without.add((role, path))
             return None
         made = make(sessions)
-        with self._turn:
-            self._keep(PLACED + role, path, made)
+        self._put(PLACED + role, path, made)
         self._without.discard((role, path))
         return made
 
@@ -247,14 +304,30 @@ def _config(role: str, voice: VoiceAssets) -> JsonDict:
 
 
 def _make_s2(tensors: dict[str, Tensor], config: JsonDict) -> Synthesizer:
+    return Synthesizer.from_tensors(_spoken(tensors), config).folded()
+
+
+def _read_rest(path: Path) -> dict[str, Tensor]:
+    return read_parts(path, REST_OF_S2)
+
+
+def _make_rest(tensors: dict[str, Tensor], config: JsonDict) -> Synthesizer:
+    return Synthesizer.from_tensors(_spoken(tensors), config).requires_grad_(False)
+
+
+def _spoken(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without the posterior encoder that pretrained files carry: it only teaches."""
-    spoken = {name: tensor for name, tensor in tensors.items() if not name.startswith("enc_q.")}
-    return Synthesizer.from_tensors(spoken, config).folded()
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("enc_q.")}
 
 
-def _load(role: str, voice: VoiceAssets, make: Callable[[dict[str, Tensor], JsonDict], Any]) -> Any:
+def _load(
+    role: str,
+    voice: VoiceAssets,
+    make: Callable[[dict[str, Tensor], JsonDict], Any],
+    read: Callable[[Path], dict[str, Tensor]],
+) -> Any:
     settings = _config(role, voice)
     try:
-        return make(load_file(voice.files[role]), settings)
+        return make(read(voice.files[role]), settings)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise Corrupt("voice_files_corrupt", file=role, reason=str(error)[:300]) from error

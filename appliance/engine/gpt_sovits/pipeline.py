@@ -131,6 +131,7 @@ class GptSovitsEngine(Engine):
         from appliance.engine.gpt_sovits import speaking
 
         clock, networks = speaking.Clock(), loaded.networks
+        self._expect(task.voice, networks, task.text, task.language)
         with clock.time("prepare"):
             reader = self._reader(task.voice, loaded, listener)
             voice = self._voice(task.voice, networks, reader)
@@ -139,12 +140,26 @@ class GptSovitsEngine(Engine):
             entries = share_readings(cut, task.lexicon)
             pieces = [reader.read(piece, task.language, own) for piece, own in zip(cut, entries, strict=True)]
         turn = speaking.Turn(networks.turns, listener, clock)
-        speaker = speaking.Speaker(networks.decoder(task.voice), networks.sound(task.voice), voice, task.speed, turn)
+        decoder = networks.decoder(task.voice)
+        decoder.open()  # before it is anybody's turn
+        speaker = speaking.Speaker(decoder, networks.sound(task.voice), voice, task.speed, turn)
         noise = speaking.RequestNoise(task.seed)
         for number, piece in enumerate(pieces, start=1):
             for samples, is_last in speaker.speak(piece, noise):
                 timings = clock.milliseconds() if is_last and number == len(pieces) else {}
                 yield AudioChunk(Audio(samples, SAMPLE_RATE), timings)
+
+    def prepare(self, voice: VoiceAssets) -> None:
+        """See `Engine.prepare`; raises for the voice what `speak` raises."""
+        loaded = self._loaded
+        if loaded is None:
+            raise Unavailable("engine_not_loaded", engine=self.name)
+        networks = loaded.networks
+        self._expect(voice, networks)
+        with networks.turns.listener(threading.Event()) as listener:
+            self._voice(voice, networks, self._reader(voice, loaded, listener))
+        networks.sound(voice)
+        networks.decoder(voice).open()
 
     def can_adapt(self) -> Probe:
         """Whether PyTorch is here; the weights to start from come with the task."""
@@ -165,8 +180,19 @@ class GptSovitsEngine(Engine):
             loaded, self._loaded = self._loaded, None
             self._voices.clear()
         if loaded is not None:
-            loaded.networks.drop()
+            loaded.networks.close()
             loaded.preparation.close()
+
+    def _expect(self, voice: VoiceAssets, networks: Networks, text: str = "", language: str = "") -> None:
+        """Begin to open, side by side, what this voice will take for this text, in the order in which it is needed."""
+        from appliance.engine.gpt_sovits.reading import takes_bert
+
+        with self._turn:
+            is_new = voice.key not in self._voices
+        said = str(voice.settings.get("transcript") or "")
+        spoken = [(text, language), *([(said, str(voice.settings.get("language") or "auto"))] if is_new else ())]
+        roles = ["bert"] if any(takes_bert(*one) for one in spoken) else []
+        networks.expect(voice, *roles, *(["hubert"] if is_new and said.strip() else ()), "s2", "s1")
 
     def _reader(self, voice: VoiceAssets, loaded: _Loaded, listener: Listener) -> Reader:
         from appliance.engine.gpt_sovits.reading import Reader
@@ -174,7 +200,7 @@ class GptSovitsEngine(Engine):
         from appliance.engine.gpt_sovits.voice import inventory_of
 
         networks = loaded.networks
-        inventory = inventory_of(networks.s2(voice))
+        inventory = inventory_of(networks.s2_rest(voice))
 
         def turn(characters: int) -> AbstractContextManager[object]:
             return networks.turns.turn(listener, Work(READ, characters + FRAMING))

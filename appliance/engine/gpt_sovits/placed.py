@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,15 +109,17 @@ def windows(frames: int, sizes: tuple[int, ...] = WINDOWS, context: int = CONTEX
 class PlacedSound:
     """s2 on backends; see `Synthesizer` for what the methods compute."""
 
-    def __init__(self, network: Synthesizer, sessions: Mapping[str, Session]) -> None:
-        self.config: SynthesizerConfig = network.config
-        self._network = network
+    def __init__(self, rest: Synthesizer, sessions: Mapping[str, Session], whole: Callable[[], Synthesizer]) -> None:
+        """`rest` need not have more weights than `sovits.REST` names; `whole` is asked for when backends fail."""
+        self.config: SynthesizerConfig = rest.config
+        self._rest = rest
+        self._whole = whole
         self._sessions = dict(sessions)
         self._texts: dict[bytes, NDArray[Any]] = {}
         self._used_at = 0.0  # when a request computed last
 
     def frames(self, tokens: int, speed: float = 1.0) -> int:
-        return self._network.frames(tokens, speed)
+        return self._rest.frames(tokens, speed)
 
     @torch.inference_mode()
     def decode(
@@ -130,21 +132,21 @@ class PlacedSound:
     def features(self, codes: Tensor, phone_ids: Tensor, ge: Tensor) -> Tensor:
         self._used_at = time.monotonic()
         if not self._sessions:
-            return self._network.features(codes, phone_ids, ge)
+            return self._whole().features(codes, phone_ids, ge)
         frames = codes.shape[2] * self.config.frames_per_token
         try:
             found = self._sessions["s2.frames"].run(self._prior_feeds(codes, phone_ids, ge))["features"]
         except Exception as error:  # noqa: BLE001 - whatever all backends raised, the network itself can do it
             self._give_up(error)
-            return self._network.features(codes, phone_ids, ge)
+            return self._whole().features(codes, phone_ids, ge)
         return torch.from_numpy(found[:, :, :frames])
 
     @torch.inference_mode()
     def voice(self, features: Tensor, ge: Tensor, noise: Tensor | None, is_end: bool = True) -> Tensor:
         self._used_at = time.monotonic()
         if not self._sessions:
-            return self._network.voice(features, ge, noise)
-        latent, timbre = self._network.latent(features, noise).numpy(), ge.numpy()
+            return self._whole().voice(features, ge, noise)
+        latent, timbre = self._rest.latent(features, noise).numpy(), ge.numpy()
         frames = latent.shape[2]
         if not is_end and self._prepares_lengths():
             longer = min((size for size in WINDOWS if size >= frames), default=frames)
@@ -153,7 +155,7 @@ class PlacedSound:
             sound = self._voiced(latent, timbre)
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(error)
-            return self._network.voice(features, ge, noise)
+            return self._whole().voice(features, ge, noise)
         return torch.from_numpy(sound[:, :, : frames * self.config.samples_per_frame])
 
     def first_frame(self, wanted: int, known: int) -> int:
@@ -204,7 +206,7 @@ class PlacedSound:
         return {
             "codes": functional.pad(by_frame, (0, known - frames)).numpy(),
             "text": self._text(functional.pad(phone_ids, (0, wide - phones)).numpy(), text_mask),
-            "timbre": self._network.mixer_timbre(ge).numpy(),
+            "timbre": self._rest.mixer_timbre(ge).numpy(),
             "mask": _mask(frames, known),
             "text_mask": text_mask,
         }

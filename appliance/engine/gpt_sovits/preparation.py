@@ -22,6 +22,7 @@ from appliance.engine.exporting import circumstances
 from appliance.engine.gpt_sovits.exports import PARTS, export_file, open_network, sources_of
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.engine.placement import PlacedNetwork
+from appliance.engine.placement_cache import any_crash
 from appliance.engine.placement_records import CHOSEN, Record, describe
 from appliance.engine.source_digests import SourceDigests
 from appliance.errors import VoicedError
@@ -52,6 +53,11 @@ class Preparation:
     @cached_property
     def _now(self) -> Circumstances:
         return circumstances(self.host)
+
+    @property
+    def opens_side_by_side(self) -> bool:
+        """Whether several networks may be opened at a time."""
+        return not self.host.measures and not any_crash(self.host, ENGINE)
 
     def expect(self, files: Mapping[str, Path]) -> None:
         """These files of a voice (by role) will be asked for: their digests are read at once, not one by one."""

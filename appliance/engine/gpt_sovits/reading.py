@@ -18,7 +18,7 @@ from appliance.text.cleaning import has_speech
 from appliance.text.cutting import SPLITTERS
 from appliance.text.gpt_sovits_symbols import MARKS, phone_ids
 from appliance.text.lexicon import apply_readings
-from appliance.text.segments import split_request
+from appliance.text.segments import CODES, split_request
 
 FEWEST_PHONES = 6  # a shorter piece is read again with a pause before it: the networks swallow it otherwise
 BERT_LANGUAGE = "zh"
@@ -83,6 +83,11 @@ class Reader:
         bert = self.bert()
         with self.turn(len(utterance.normalized)):
             return bert.phone_features(utterance.normalized, word2ph)
+
+
+def takes_bert(text: str, language: str) -> bool:
+    """Whether reading `text` will ask for BERT; False for a language that nobody knows."""
+    return language in CODES and any(run == BERT_LANGUAGE for run, _ in split_request(text, language))
 
 
 def close_sentence(text: str, language: str) -> str:

@@ -23,10 +23,14 @@ from appliance.engine.gpt_sovits.attentions import EncoderSizes, masked
 from appliance.engine.gpt_sovits.convolutions import fold_all
 from appliance.engine.gpt_sovits.flow import Flow, PosteriorEncoder, WaveNetSizes
 from appliance.engine.gpt_sovits.generator import Generator, GeneratorSizes
+from appliance.engine.gpt_sovits.loading import without_numbers
 from appliance.engine.gpt_sovits.prior import PriorEncoder, PriorSizes, change_speed, frames_at
 from appliance.engine.gpt_sovits.timbre import ReferenceEncoder
 from appliance.errors import Corrupt
 
+# What is computed once per voice, and what lies between the networks that are exported. With no weights but these a
+# network knows its sizes, encodes codes, hears a timbre and gives latents.
+REST = ("ssl_proj.", "quantizer.", "ref_enc.", "sv_emb.", "ge_to512.", "prelu.", "enc_p.proj.")
 NOISE_SCALE = 0.5  # how much of the prior's deviation is drawn; upstream never changes it
 STYLE_HEADS = 2
 MIXER_HEADS = 4
@@ -232,7 +236,7 @@ class Synthesizer(nn.Module):
         Raises Corrupt("s2_tensors_wrong") naming tensors that are missing, left over or of the wrong shape.
         """
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        with torch.device("meta"):  # no time is spent on first weights that are thrown away
+        with without_numbers():
             network = cls(SynthesizerConfig.from_dict(config, shapes))
         wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from appliance.audio.files import write_wav
 from appliance.contracts import Audio, JsonDict, VoiceAssets
+from appliance.engine.artifact_store import sha256_of
 from appliance.engine.gpt_sovits.bert import Bert, BertConfig
 from appliance.engine.gpt_sovits.eres2net import SpeakerNet, SpeakerNetConfig
 from appliance.engine.gpt_sovits.hubert import Hubert, HubertConfig
@@ -67,8 +68,20 @@ def synthetic_voice(folder: Path, version: str, speaker: int = 0) -> VoiceAssets
 
 
 def _weights(path: Path, role: str, config: JsonDict) -> Path:
-    if path.is_file():
-        return path
+    """A file that is named by its content, as imported ones are; `path` becomes a link to it."""
+    if path.is_symlink() and path.is_file():
+        return path.resolve()
+    if not path.is_file():
+        _draw(path, role, config)
+    digest = sha256_of(path)
+    named = path.parent / "sha256" / digest[:2] / digest[2:]
+    named.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(named)
+    path.symlink_to(named.relative_to(path.parent))
+    return named.resolve()
+
+
+def _draw(path: Path, role: str, config: JsonDict) -> None:
     makers: Mapping[str, type[nn.Module]] = {"s1": TextToSemantic, "s2": Synthesizer, "hubert": Hubert, "bert": Bert}
     if role == "sv":
         network: nn.Module = SpeakerNet(SpeakerNetConfig())
@@ -81,7 +94,6 @@ def _weights(path: Path, role: str, config: JsonDict) -> Path:
         tensors["ar_predict_layer.weight"][-1] = 0.0  # no answer ends by itself: its length is the workload's
     save_file(tensors, draft)
     draft.replace(path)
-    return path
 
 
 def fill(network: nn.Module, salt: str) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from appliance.engine.gpt_sovits.loading import without_numbers
+
 BERT_WIDTH = 1024
 NAME_PREFIX = "model."  # of every tensor in the official files
 
@@ -202,7 +204,7 @@ class TextToSemantic(nn.Module):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> TextToSemantic:
         """Ready to run in float32, from the tensors of an official file. Raises RuntimeError for wrong ones."""
-        with torch.device("meta"):
+        with without_numbers():
             network = cls(TextToSemanticConfig.from_dict(config))
         state = {name.removeprefix(NAME_PREFIX): tensor.float() for name, tensor in tensors.items()}
         network.load_state_dict(state, strict=True, assign=True)

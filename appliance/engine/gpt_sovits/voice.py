@@ -97,11 +97,11 @@ class PreparedVoice:
 def prepare_voice(voice: VoiceAssets, networks: Networks, reader: Reader) -> PreparedVoice:
     """Listen to the references and read the transcript; costs about a second.
 
-    `reader` is one for the inventory `inventory_of(networks.s2(voice))`. Raises InvalidInput (reference_…),
+    `reader` is one for the inventory `inventory_of(networks.s2_rest(voice))`. Raises InvalidInput (reference_…),
     InvalidInput("model_pair_wrong"), Unavailable("model_file_missing"), Corrupt.
     """
     settings = VoiceSettings.read(voice.settings)
-    s2 = networks.s2(voice)
+    s2 = networks.s2_rest(voice)
     require_pair(networks.s1_config(voice).phonemes, s2.config.symbols)
     clips = _read_clips(voice, has_prompt=bool(settings.transcript))
     with torch.inference_mode():

@@ -53,7 +53,8 @@ class Workbench:
     def __init__(self, networks: Networks, voice: VoiceAssets) -> None:
         self._networks = networks
         self._voice = voice
-        networks.bert(voice), networks.decoder(voice), networks.sound(voice)
+        networks.expect(voice, "bert", "s1", "s2")
+        networks.bert(voice), networks.sound(voice), networks.decoder(voice).open()
 
     def speak(self, workload: Workload, *, is_streaming: bool, user: int = 0) -> Measured:
         """Speak as user number `user`, who has a voice of their own."""

@@ -77,7 +77,7 @@ def sounds(site: tuple[EngineHost, VoiceAssets], backend: str = "onnxruntime") -
     store, sessions = ArtifactStore(host.cache_dir), {}
     for name, source in sources_of("s2", voice.files["s2"], voice.files["s2_config"]).items():
         sessions[name] = open_network(store.find(source, circumstances(host)), only)
-    return network, PlacedSound(network, sessions)
+    return network, PlacedSound(network, sessions, lambda: network)
 
 
 def test_upsampling_in_phases_is_the_transposed_convolution(site) -> None:
