@@ -31,8 +31,9 @@ from appliance.engine.gpt_sovits.synthetic import fill
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
 from appliance.errors import Corrupt, Unavailable
 
-LEVELS = [name for name in ("avx512", "avx2", "portable") if library.level(name)]
-ABSENT = sorted({"avx512", "avx2"} - set(LEVELS))
+KNOWN = ("avx512_bf16", "avx512", "avx2", "portable")
+LEVELS = [name for name in KNOWN if library.level(name)]
+ABSENT = [name for name in KNOWN if name not in LEVELS]
 SIZES = {"phoneme_vocab_size": 732, "vocab_size": 1025, "n_layer": 2}
 
 

@@ -112,7 +112,7 @@ def test_levels_agree_with_each_other(path):
     feeds = feeds_of(30, 41)
     best, *others = [load(path, PROMPT, level).run(feeds) for level in LEVELS]
     wanted = {name: values.astype(np.float32) for name, values in best.items()}
-    assert all(relative_error(other, wanted) < 0.01 for other in others)
+    assert all(relative_error(other, wanted) < 0.02 for other in others)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(32, 2), (192, 3)])

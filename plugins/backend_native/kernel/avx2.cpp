@@ -52,7 +52,9 @@ inline Floats sums(const Floats (&of)[LANES]) {
 }
 
 #include "rows.h"
+#include "float_units.h"
 #include "reader_rows.h"
+#include "look_rows.h"
 
 }  // namespace
 

@@ -58,11 +58,22 @@ struct Head {
     float* out;
 };
 
-// Rows of one head of a prompt that look at the keys of all its rows.
+// Rows first … last - 1 of a prompt, of which PANEL numbers of one head have been computed.
+struct HeadRows {
+    const float* from;             // (last - first, step)
+    int step, first, last;
+    int inside, size;              // where in the head the numbers belong, and how many it has
+    int stride, across;            // of queries; of keys and values, see `Look`
+    float scale;                   // of queries
+
+    const float* row(int row) const { return from + size_t(row - first) * step; }
+};
+
+// Rows of one head of a prompt that look at the keys of all its rows. Queries, keys and values lie as the level puts them.
 struct Look {
-    const float* queries;          // (count, stride), divided by the root of `size` already
+    const void* queries;           // (count, stride)
     int count, stride, size;
-    const float *keys, *values;    // (size, across), (across, size)
+    const void *keys, *values;     // (size, across), (across, size)
     int across;                    // a multiple of COLUMNS, at least all rows
     const int32_t *free, *last;    // per row: columns that it sees as they are; columns behind which it sees nothing
     const float* mask;             // (count, masked): what is added to the columns free … last - 1; or nullptr
@@ -84,16 +95,21 @@ struct Level {
     void (*add_and_norm)(float* x, const float* more, int width, const Norm& norm);
     void (*multiply_block)(const Matrix& matrix, const Operand& operand, const Block& block, float* out);
     void (*activate)(float* x, int count, Activation kind);
+    int step;                      // numbers in four bytes of queries, keys and values
+    void (*put_queries)(const HeadRows& rows, void* to);
+    void (*put_keys)(const HeadRows& rows, void* to);
+    void (*put_values)(const HeadRows& rows, void* to);
     void (*look)(const Look& look);
     void (*to_halves)(const float* from, int count, uint16_t* to);
 };
 
 #define VOICED_LEVEL(name) \
-    {#name, round_group, prepare, multiply, attend, add_and_norm, multiply_block, activate, look, to_halves}
+    {#name,          round_group, prepare,     multiply, attend,     add_and_norm, multiply_block, activate, \
+     STEP,           put_queries, put_keys,    put_values, look,     to_halves}
 
 extern const Level portable;
 #if defined(__x86_64__)
-extern const Level avx2, avx512;
+extern const Level avx2, avx512, avx512_bf16;
 #endif
 
 // The level of that name if this processor has it, or nullptr; the best one for "".

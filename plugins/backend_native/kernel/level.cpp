@@ -13,6 +13,8 @@ const Level* level_named(const char* name) {
     const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                             __builtin_cpu_supports("avx512vnni");
+    const bool has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
+    if (has_bf16 && (!*name || !strcmp(name, avx512_bf16.name))) return &avx512_bf16;
     if (has_avx512 && (!*name || !strcmp(name, avx512.name))) return &avx512;
     if (has_avx2 && (!*name || !strcmp(name, avx2.name))) return &avx2;
 #endif

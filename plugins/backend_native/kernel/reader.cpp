@@ -91,6 +91,7 @@ private:
 
     int size() const { return shape_.width / shape_.heads; }
     int across() const { return (now_.rows + COLUMNS - 1) / COLUMNS * COLUMNS; }
+    size_t head_step() const { return size_t(size()) * across() / level_.step; }  // of keys and values, in floats
     bool is_start(int phase) const { return phase == 0; }
     bool is_end(int phase) const { return shape_.vocabulary && phase == phases() - 1; }
     int layer_of(int phase) const { return (phase - 1) / PHASES; }
@@ -119,7 +120,8 @@ private:
     Matrix features_, prediction_;
 
     Reading now_{};
-    float *added_, *queries_, *keys_, *values_, *scratch_;
+    float *added_, *scratch_;
+    float *queries_, *keys_, *values_;  // as the level puts them
     int32_t *free_, *last_;
     Operand narrow_, wide_, featured_;  // numbers of rows that are as wide as x, as the feed-forward, as features
     size_t scratch_step_ = 0;
@@ -330,27 +332,19 @@ void Reader::finish(int phase, const Block& block, float* product) {
 
 // Queries, keys and values, as the attention reads them and as the caller wants them.
 void Reader::put_heads(int layer, const Block& block, const float* product) {
-    const int width = shape_.width, step = (block.last_panel - block.first_panel) * PANEL;
+    const int step = (block.last_panel - block.first_panel) * PANEL;
+    const auto& s = shape_;
     const float scale = 1 / std::sqrt(float(size()));
     for (int panel = block.first_panel; panel < block.last_panel; panel++) {
-        const int kind = panel * PANEL / width, at = panel * PANEL % width, head = at / size(), inside = at % size();
+        const int kind = panel * PANEL / s.width, at = panel * PANEL % s.width, head = at / size(), inside = at % size();
         const float* from = product + (panel - block.first_panel) * PANEL;
-        if (kind == 1)
-            for (int i = 0; i < PANEL; i++) {
-                float* to = keys_ + (size_t(head) * size() + inside + i) * across();
-                for (int row = block.first_row; row < block.last_row; row++)
-                    to[row] = from[size_t(row - block.first_row) * step + i];
-            }
+        const HeadRows rows{from, step, block.first_row, block.last_row, inside, size(), s.width, across(), scale};
+        if (kind == 0) level_.put_queries(rows, queries_ + size_t(head) * size() / level_.step);
+        if (kind == 1) level_.put_keys(rows, keys_ + head_step() * head);
+        if (kind == 2) level_.put_values(rows, values_ + head_step() * head);
         uint16_t* const* halves = kind == 1 ? now_.keys : kind == 2 ? now_.values : nullptr;
-        for (int row = block.first_row; row < block.last_row; row++) {
-            const float* numbers = from + size_t(row - block.first_row) * step;
-            const size_t place = (size_t(head) * now_.rows + row) * size() + inside;
-            if (kind == 0)
-                for (int i = 0; i < PANEL; i++) queries_[size_t(row) * width + at + i] = numbers[i] * scale;
-            if (kind == 2)
-                memcpy(values_ + (size_t(head) * across() + row) * size() + inside, numbers, PANEL * sizeof(float));
-            if (halves) level_.to_halves(numbers, PANEL, halves[layer] + place);
-        }
+        for (int row = block.first_row; halves && row < block.last_row; row++)
+            level_.to_halves(rows.row(row), PANEL, halves[layer] + (size_t(head) * now_.rows + row) * size() + inside);
     }
 }
 
@@ -361,9 +355,9 @@ void Reader::attend(Span rows, int group, int thread) {
     float* scores = scratch_ + thread * scratch_step_;
     float* mixed = scores + LOOK_ROWS * size_t(across());
     for (int at = from; at < from + count; at += size()) {
-        const size_t head = size_t(at / size()) * size() * across();
+        const size_t head = head_step() * (at / size());
         const float* mask = now_.mask ? now_.mask + size_t(rows.first) * now_.rows : nullptr;
-        level_.look({queries_ + size_t(rows.first) * s.width + at, rows.count(), s.width, size(), keys_ + head,
+        level_.look({queries_ + (size_t(rows.first) * s.width + at) / level_.step, rows.count(), s.width, size(), keys_ + head,
                      values_ + head, across(), free_ + rows.first, last_ + rows.first, mask, size_t(now_.rows), scores,
                      mixed + (at - from), s.group});
     }
