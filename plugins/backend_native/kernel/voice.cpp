@@ -57,8 +57,8 @@ public:
 private:
     void lay_out(int frames);
     size_t room(int frames) const;
-    int margin() const;
-    int reach() const;
+    int margin() const { return network_.shape.margin(); }
+    int reach() const { return network_.shape.reach(); }
     int rows(int stage, int frames) const;
     template <class Value>
     Rows<Value> at(Value* base, int channels) const;
@@ -82,28 +82,7 @@ private:
     uint16_t *x_halves_ = nullptr, *r_halves_ = nullptr, *given_[2] = {}, *latent_halves_ = nullptr;
 };
 
-// Rows on each side that an output depends on. Groups of two taps take one row more into their products and out again.
-int reach_of(int taps, int dilation) { return (taps / 2 + 1) * dilation; }
-
 // ---------------------------------------------------------------- memory
-
-int Voice::reach() const {
-    const VoiceShape& s = network_.shape;
-    int most = std::max(s.wave_taps, 7) / 2;
-    for (int block = 0; block < s.blocks; block++)
-        for (int pair = 0; pair < s.pairs; pair++)
-            most = std::max(most, reach_of(s.taps[block], s.dilation(block, pair)));
-    return most;
-}
-
-// Groups look further yet, at what becomes of no output.
-int Voice::margin() const {
-    const VoiceShape& s = network_.shape;
-    int furthest = 1;
-    for (int block = 0; block < s.blocks; block++)
-        for (int pair = 0; pair < s.pairs; pair++) furthest = std::max(furthest, s.dilation(block, pair));
-    return reach() + 6 * furthest;
-}
 
 // Numbers in the largest buffer.
 size_t Voice::room(int frames) const {
@@ -117,8 +96,8 @@ size_t Voice::room(int frames) const {
 
 Error Voice::open(const Array* arrays, int count) {
     Given given(arrays, count);
-    if (!network_.open(given)) return BAD_ARRAYS;
-    return team_.start() ? OK : NO_THREADS;
+    if (!team_.start()) return NO_THREADS;
+    return network_.open(given, team_) ? OK : BAD_ARRAYS;
 }
 
 float* Voice::scratch_of(int thread) {

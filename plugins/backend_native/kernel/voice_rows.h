@@ -98,24 +98,42 @@ struct Rows {
     int first, step, count;
 };
 
+template <bool HAS_ADD, bool HAS_MORE, bool HAS_FLOATS, bool HAS_HALVES>
 void store_rows(const Layer& layer, const float* sums, int column, const Rows& rows) {
     const int width = layer.convolution->width;
-    for (int i = 0; i < rows.count; i++) {
-        const size_t at = size_t(rows.first + i * rows.step) * layer.stride + column;
+    const float scale = layer.scale, slope = layer.slope;
+    const size_t step = size_t(rows.step) * layer.stride;
+    size_t at = size_t(rows.first) * layer.stride + column;
+    for (int i = 0; i < rows.count; i++, at += step, sums += width)
         for (int s = 0; s < width; s += LANES) {
-            Floats y = load(sums + i * width + s);
-            if (layer.add) y += load(layer.add + at + s);
-            if (layer.more) y += load(layer.more + at + s);
-            if (layer.floats) store(layer.floats + at + s, y);
-            if (layer.halves) store_halves(layer.halves + at + s, leaky(y * layer.scale, layer.slope));
+            Floats y = load(sums + s);
+            if (HAS_ADD) y += load(layer.add + at + s);
+            if (HAS_MORE) y += load(layer.more + at + s);
+            if (HAS_FLOATS) store(layer.floats + at + s, y);
+            if (HAS_HALVES) store_halves(layer.halves + at + s, leaky(y * scale, slope));
         }
+}
+
+typedef void (*Store)(const Layer& layer, const float* sums, int column, const Rows& rows);
+
+Store store_of(const Layer& layer) {
+    const int kind = (layer.add ? 8 : 0) | (layer.more ? 4 : 0) | (layer.floats ? 2 : 0) | (layer.halves ? 1 : 0);
+    switch (kind) {
+        case 1: return store_rows<false, false, false, true>;
+        case 2: return store_rows<false, false, true, false>;
+        case 3: return store_rows<false, false, true, true>;
+        case 9: return store_rows<true, false, false, true>;
+        case 10: return store_rows<true, false, true, false>;
+        case 11: return store_rows<true, false, true, true>;
+        case 13: return store_rows<true, true, false, true>;
+        default: return store_rows<true, true, true, false>;
     }
 }
 
 void finish(const Layer& layer, const float* sums, int column, const Rows& rows) {
     const int width = layer.convolution->width;
     if (layer.then == Then::STORE) {
-        store_rows(layer, sums, column, rows);
+        store_of(layer)(layer, sums, column, rows);
         return;
     }
     for (int i = 0; i < rows.count; i++) {

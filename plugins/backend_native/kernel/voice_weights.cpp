@@ -74,12 +74,11 @@ size_t room_of(const Plan& plan) {
     return Arena::room_for(terms_of(plan) * size_t((plan.inside + 1) / 2) * 4 * plan.outside);
 }
 
-Convolution pack(const Plan& plan, const Weight& weight, const float* bias, Arena& arena) {
+Convolution pack(const Plan& plan, const Weight& weight, const float* bias, uint16_t* to) {
     Convolution c;
     c.inside = plan.inside, c.outside = plan.outside, c.taps = plan.taps, c.dilation = plan.dilation;
     c.before = plan.before, c.width = width_of(plan);
     if (plan.is_grouped) c.groups = groups_of(plan.taps);
-    uint16_t* to = arena.take<uint16_t>(room_of(plan) / sizeof(uint16_t));
     for (int column = 0; column < plan.outside; column += c.width) {
         Strip strip{reinterpret_cast<const uint32_t*>(to), bias + column, 0, plan.taps};
         if (plan.is_grouped) {
