@@ -224,7 +224,20 @@ def _daemon(terminal: Terminal) -> Iterator[Finding]:
         )
         return
     yield Finding("daemon", OK, "daemon_good", {"url": url, "status": ready})
+    yield from _keys(terminal)
     yield from _wyoming(terminal)
+
+
+def _keys(terminal: Terminal) -> Iterator[Finding]:
+    """Whether what speakers left can be read; nothing where who asks may not know."""
+    try:
+        told = terminal.client.get("/v1/system")["keys"]
+    except VoicedError:
+        return
+    if told["state"] == "open":
+        yield Finding("keys", OK, "keys_open")
+    else:
+        yield Finding("keys", FAULT, "keys_closed", {"problem": told["message"], "todo": told["remedy"]})
 
 
 def _wyoming(terminal: Terminal) -> Iterator[Finding]:

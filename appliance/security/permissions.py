@@ -48,6 +48,7 @@ RULES = (
     Rule("/v1/gate-reviews", "protection.read", "protection.write"),
     Rule("/v1/detect", "detect", "detect"),
     Rule("/v1/system", "system.read", "system.write"),
+    Rule("/v1/keys", "system.read", "keys.write"),
     Rule("/v1/plugins", "system.read", "system.write"),
     Rule("/metrics", "metrics.read", "metrics.read"),
     Rule("/v1/session", "self", "self"),
@@ -86,7 +87,7 @@ _ADMINISTER = (
 )
 
 ROLES: dict[str, frozenset[str]] = {
-    "owner": frozenset(_ADMINISTER | {"tenants.write"}),  # of the box: makes tenants
+    "owner": frozenset(_ADMINISTER | {"tenants.write", "keys.write"}),  # of the box: makes tenants
     "tenant-admin": frozenset(_ADMINISTER),
     "voice-steward": frozenset(_STEWARD),  # recordings, consents, clones, versions
     "operator": frozenset(_OPERATE),  # announcements and the box

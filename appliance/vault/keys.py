@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.database import transact, utc_now
-from appliance.errors import NotFound, Unavailable
+from appliance.errors import Conflict, NotFound, Unavailable
 from appliance.vault.master import MasterKey, MasterKeyFile
 from appliance.vault.sealing import DataKey, make_key
 
@@ -111,6 +111,34 @@ class KeyRing:
                 self._remove(gone)
             return gone
 
+    def trouble(self) -> Unavailable | None:
+        """What keeps everything of the speakers closed; None: nothing does. A key that was put back is noticed."""
+        with self._turn:
+            try:
+                self._need_master()
+            except Unavailable as error:
+                return error
+            return None
+
+    def lost(self) -> tuple[Owner, ...]:
+        """Owners whose keys cannot be unwrapped, because the master key is missing or another."""
+        with self._turn:
+            return tuple(_owner(row) for row in self._lost_rows())
+
+    def abandon(self) -> tuple[str, ...]:
+        """Give up for good the keys of all who are `lost`, and go on without; returns the ids of the keys.
+
+        What they encrypted reads as erased from then on, wherever it lies. Raises Conflict("master_key_not_lost").
+        """
+        with self._turn:
+            gone = tuple(row["id"] for row in self._lost_rows())
+            if not gone:
+                raise Conflict("master_key_not_lost")
+            keys = [(one,) for one in gone]
+            transact(self._db, lambda db: db.executemany("DELETE FROM owner_keys WHERE id = ?", keys))
+            self._find_master()
+            return gone
+
     def close(self) -> None:
         with self._turn:
             self._open.clear()
@@ -121,7 +149,11 @@ class KeyRing:
     def _find_master(self) -> None:
         wanted = [row["master"] for row in self._db.execute("SELECT DISTINCT master FROM owner_keys")]
         self._master = self._file.choose(wanted)
-        self._is_used = bool(wanted)
+
+    def _lost_rows(self) -> list[sqlite3.Row]:
+        if self.trouble() is None:
+            return []
+        return self._db.execute("SELECT * FROM owner_keys WHERE master <> ?", (self._file.present_id(),)).fetchall()
 
     def _need_master(self) -> MasterKey:
         """Raises Unavailable("master_key_missing" | "master_key_wrong")."""

@@ -43,6 +43,11 @@ class MasterKeyFile:
     def is_there(self) -> bool:
         return _read(self.path) is not None
 
+    def present_id(self) -> str:
+        """The id of the key in the file; "" where there is none."""
+        key = _read(self.path)
+        return "" if key is None else key.id
+
     def choose(self, wanted: Sequence[str]) -> MasterKey | None:
         """The key that wraps the rows (ids `wanted`); None when it is missing or another. Made when nothing needs one.
 

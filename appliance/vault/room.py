@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from appliance.settings import SecuritySettings
 from appliance.state_dir import StateDir
 from appliance.vault.keys import KeyRing, open_keys
 from appliance.vault.plaintext import IDLE_S, PlaintextFolder, folder_for
+
+log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = IDLE_S / 10
 
@@ -43,6 +46,8 @@ async def serve_vault(state: StateDir, settings: SecuritySettings) -> AsyncItera
     """The same for a daemon: what nobody uses is taken out of the plaintext folder now and then."""
     opened = open_vault(state, settings)
     vault = await asyncio.to_thread(opened.__enter__)
+    if (trouble := await asyncio.to_thread(vault.keys.trouble)) is not None:
+        log.error("%s %s", trouble, trouble.remedy())
     sweeping = asyncio.create_task(_sweep(vault.plaintext), name="plaintext-sweeping")
     try:
         yield vault

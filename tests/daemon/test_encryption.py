@@ -173,6 +173,32 @@ def test_without_its_master_key_the_box_speaks_in_starter_voices_and_says_what_i
         box.stop()
 
 
+def test_a_box_goes_on_without_a_lost_master_key_when_its_owner_says_so(state_dir: Path) -> None:
+    recordings = asyncio.run(enrol(state_dir))
+    (state_dir / "keys" / "master.key").unlink()
+    box = started(state_dir)
+    voiced = [sys.executable, "-m", "appliance", "keys"]
+    try:
+        assert "master_key_missing" in box.output() and "voiced keys abandon" in box.output()
+        system = json.loads(get(box, "/v1/system")[1])["keys"]
+        assert (system["state"], system["code"], system["owners"]) == ("closed", "master_key_missing", 2)
+        assert subprocess.run([*voiced, "status", "--url", box.url], capture_output=True, timeout=60).returncode == 1
+        status, problem = get(box, "/v1/keys/abandon", {})
+        assert (status, json.loads(problem)["code"]) == (422, "abandonment_not_confirmed")
+        given_up = [*voiced, "abandon", "--yes", "--json", "--url", box.url]
+        told = json.loads(subprocess.run(given_up, capture_output=True, timeout=60, check=True).stdout)
+        assert told == {"owners": 2, "voices": 2, "recordings": 2, "files": 4}
+        assert json.loads(get(box, "/v1/system")[1])["keys"]["state"] == "open"
+        assert (get(box, SAY.format("zoe"))[0], get(box, SAY.format("sine-440"))[0]) == (404, 200)
+        assert get(box, f"/v1/recordings/{recordings['zoe']}/audio")[0] == 404
+        entries = json.loads(get(box, "/v1/audit")[1])["items"]
+        assert {"keys.abandon", "keys.abandoned"} <= {entry["action"] for entry in entries}
+        assert json.loads(get(box, "/v1/keys/abandon", {"confirm": True})[1])["code"] == "master_key_not_lost"
+    finally:
+        assert box.stop() == 0
+    assert not list(state_dir.glob("blobs/sealed/*/*/*"))
+
+
 def test_what_an_older_release_left_plain_is_encrypted_at_the_first_start(state_dir: Path) -> None:
     recordings = asyncio.run(enrol(state_dir, is_sealed=False))
     assert len(holds(state_dir, "zoe")) == 3  # sound, weights, and the words in the database

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import NotFound, Unavailable
+from appliance.errors import Conflict, NotFound, Unavailable
 from appliance.vault.keys import SPEAKER, VOICE, Owner, open_keys
 from appliance.vault.master import MasterKeyFile
 
@@ -130,6 +130,27 @@ def test_the_last_owners_destruction_is_brought_to_its_end_after_a_crash(tmp_pat
     shutil.copy(tmp_path / "keys" / "master.key", tmp_path / "old" / "master.key")
     with pytest.raises(Unavailable):
         open_keys(tmp_path / "old").get(anna.id)
+
+
+@pytest.mark.parametrize("content", [None, b"not base64", b"QUFB" * 10 + b"QUE="])
+def test_a_lost_master_key_is_given_up_only_when_somebody_says_so(tmp_path: Path, content: bytes | None) -> None:
+    keys = open_keys(tmp_path)
+    anna = keys.of(ANNA)
+    with pytest.raises(Conflict):
+        keys.abandon()
+    keys.close()
+    (tmp_path / "master.key").unlink()
+    if content is not None:
+        (tmp_path / "master.key").write_bytes(content)
+    ring = open_keys(tmp_path)
+    assert ring.trouble() is not None and ring.lost() == (ANNA,)
+    assert ring.abandon() == (anna.id,)
+    assert ring.trouble() is None and ring.lost() == ()
+    with pytest.raises(NotFound):
+        ring.get(anna.id)
+    again = ring.of(ANNA)
+    ring.close()
+    assert open_keys(tmp_path).get(again.id) == again != anna
 
 
 DESTROYS = """

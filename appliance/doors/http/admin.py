@@ -11,6 +11,7 @@ from aiohttp import web
 
 from appliance.doors.http.access import principal_of
 from appliance.doors.http.answers import answer_json
+from appliance.doors.http.keys import lost_keys_of
 from appliance.doors.http.middleware import language_of
 from appliance.doors.http.operator_schemas import HealthTold, PluginsTold, ReadyTold, SystemTold
 from appliance.doors.http.routes import Answer, Route
@@ -96,6 +97,7 @@ async def get_system(request: web.Request) -> web.Response:
         "wyoming": services.wyoming.state(principal_of(request).tenant, language_of(request)),
         "audit": services.audit.state(),
         "gate": services.gate.state(),
+        "keys": await lost_keys_of(services).state(language_of(request)),
         "storage": {"total_bytes": storage.total, "free_bytes": storage.free},
         "limits": {
             "max_characters": settings.speech.max_characters,

@@ -23,6 +23,7 @@ from appliance.doors.http import (
     dubbings,
     exports,
     jobs,
+    keys,
     lexicon,
     marks,
     middleware,
@@ -94,6 +95,7 @@ BUILT_IN: tuple[Route, ...] = (
     *protected.ROUTES,
     *statements.ROUTES,
     *speakers.ROUTES,
+    *keys.ROUTES,
     *openapi.ROUTES,
 )
 

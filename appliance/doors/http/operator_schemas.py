@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from appliance.doors.http.schemas import PageTold, Told
+from pydantic import Field
+
+from appliance.doors.http.schemas import Asked, PageTold, Told
 
 
 class HealthTold(Told):
@@ -24,6 +26,18 @@ class SystemTold(Told):
     wyoming: dict[str, Any]
     storage: dict[str, Any]
     gate: dict[str, str]
+    keys: dict[str, Any]
+
+
+class AbandonAsked(Asked):
+    confirm: bool = Field(False, description="what was encrypted under the lost key is given up for good")
+
+
+class AbandonedTold(Told):
+    owners: int
+    voices: int
+    recordings: int
+    files: int
 
 
 class PluginTold(Told):
