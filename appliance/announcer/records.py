@@ -43,7 +43,6 @@ class Handed(StrEnum):
 
 
 MAX_REPEATS = 5
-MAX_ZONES = 32
 
 
 @dataclass(frozen=True)

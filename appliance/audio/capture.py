@@ -89,12 +89,6 @@ class Ring:
         return block.astype(np.float32) / 32768.0
 
 
-def list_microphones() -> list[str]:
-    """Names of the devices that can record. Raises Unavailable("portaudio_missing")."""
-    devices = _sounddevice().query_devices()
-    return [str(device["name"]) for device in devices if device["max_input_channels"] > 0]
-
-
 def record(
     path: Path,
     seconds: float,

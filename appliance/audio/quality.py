@@ -53,15 +53,6 @@ def check_file(path: Path, limits: IntakeSettings) -> QualityReport:
     return check_recording(decoded, limits)
 
 
-def check_bytes(content: bytes, limits: IntakeSettings) -> QualityReport:
-    """As `check_file`, for an upload in memory."""
-    try:
-        decoded = read_audio(content, max_duration_s=limits.max_duration_s)
-    except VoicedError as error:
-        return _refused(error)
-    return check_recording(decoded, limits)
-
-
 def _refused(error: VoicedError) -> QualityReport:
     measures: JsonDict = dict.fromkeys(MEASURES)
     known = {key: error.measured[key] for key in measures if key in error.measured}

@@ -126,6 +126,8 @@ def record(terminal: Terminal) -> int:
     terminal.tell("cli.recording_now")
     capture = record_to(terminal, Path(given.file), given.seconds)
     terminal.tell("cli.recorded", seconds=capture.duration_s, file=capture.path)
+    if capture.lost_samples:
+        terminal.tell("cli.recording_has_holes", seconds=capture.lost_samples / capture.sample_rate)
     verdict = check_here(terminal, capture.path)
     if given.upload and verdict["accepted"]:
         return add(terminal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import ssl
@@ -27,12 +26,8 @@ def lane_of(path: str) -> str:
     return parts[3] if len(parts) > 3 and parts[3] in LANES else ""
 
 
-def signed_bytes(method: str, path: str, number: int, body: bytes, receiver: str) -> bytes:
-    """What a message's signature covers."""
-    return message_bytes(method, path, number, hashlib.sha256(body).hexdigest(), receiver)
-
-
 def message_bytes(method: str, path: str, number: int, digest: str, receiver: str) -> bytes:
+    """What a message's signature covers; `digest` is the SHA-256 of its body."""
     return "\n".join(("voiced peer message", receiver, method, path, str(number), digest)).encode()
 
 

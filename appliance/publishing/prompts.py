@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import PurePosixPath
 
@@ -15,8 +14,6 @@ from appliance.audio.encoding import encode_audio
 from appliance.audio.tags import Tags
 from appliance.contracts import Samples
 from appliance.errors import InvalidInput, Unavailable
-
-Encode = Callable[[Samples, int], bytes]
 
 # Asterisk finds a prompt by its suffix, FreeSWITCH by the folder of its rate. Raw files have no header: 8 kHz, mono.
 FORMATS = ("wav", "flac", "mp3", "opus", "wav8", "ulaw", "alaw", "g722", "sln16", "freeswitch")

@@ -17,7 +17,6 @@ from appliance.errors import InvalidInput
 from appliance.text.detection import DIGITS, MARKS, UNKNOWN, LanguageDetector, Piece
 
 CODES = ("auto", "auto_yue", "en", "zh", "ja", "ko", "yue", "all_zh", "all_ja", "all_ko", "all_yue")
-CODES_V1 = ("auto", "en", "zh", "ja", "all_zh", "all_ja")
 
 _ENGLISH = re.compile("(?=.*[A-Za-z])[A-Za-z0-9\\s\u0020-\u007e\u2000-\u206f\u3000-\u303f\uff00-\uffef]+", re.DOTALL)
 _BETWEEN = "[0-9、-〜。！？.!?… ]"  # a range from 、 to 〜: all brackets and marks of that block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import socket
 
@@ -17,7 +18,7 @@ from appliance.doors.http.app import make_app
 from appliance.errors import Forbidden, Unavailable
 from appliance.publishing import peers
 from appliance.publishing.peer_channel import offer_of
-from appliance.publishing.peer_messages import DIGEST, NUMBER, PEER, SIGNATURE, Address, exchange, signed_bytes
+from appliance.publishing.peer_messages import DIGEST, NUMBER, PEER, SIGNATURE, Address, exchange, message_bytes
 from appliance.security.tls import ServerCertificate
 from appliance.voices.records import NewRendition
 
@@ -118,7 +119,7 @@ async def test_a_stranger_and_a_repeated_message_are_refused(pair):
     number = first.office.peers._next_number(there)
 
     def headers(key, body=body, number=number, receiver=there, uuid=me.uuid):
-        signature = key.sign(signed_bytes("POST", "/v1/peer/offers", number, body, receiver))
+        signature = key.sign(message_bytes("POST", "/v1/peer/offers", number, _digest(body), receiver))
         return {PEER: uuid, NUMBER: str(number), SIGNATURE: signature.hex(), "Content-Type": "application/json"}
 
     async def send(given, content=body):
@@ -224,6 +225,10 @@ async def test_a_strangers_list_is_not_even_read(pair):
         assert answer.split()[1] == status
 
 
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
 async def _line_sound(box, script: str, line: str) -> bytes:
     async with box.box.client.get(f"/v1/scripts/{script}/publications/1/lines/{line}/audio") as answer:
         return await answer.read()
@@ -236,7 +241,7 @@ async def test_lanes_count_their_messages_apart_and_nothing_is_said_for_a_box_wi
     numbers = [first.office.peers._next_number(there) for _ in range(2)]
 
     async def send(path: str, number: int, body: bytes = question, signed: str = ""):
-        signature = me.key.sign(signed_bytes("POST", signed or path, number, body, there))
+        signature = me.key.sign(message_bytes("POST", signed or path, number, _digest(body), there))
         given = {PEER: me.uuid, NUMBER: str(number), SIGNATURE: signature.hex(), "Content-Type": "application/json"}
         async with (
             aiohttp.ClientSession() as client,

@@ -16,7 +16,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-GENERATOR = "/decoder/decoder/generator/"
 _BLOCK = re.compile(r"/generator/((?:resblocks|noise_res)\.\d+)/(adain\d\.\d)/")
 
 
