@@ -42,6 +42,7 @@ from appliance.engine.placement_records import (
     Network,
     Record,
     chosen_of,
+    concerned,
     describe,
     look,
     open_session,
@@ -226,7 +227,7 @@ def _first_usable(network: Network, host: EngineHost) -> tuple[Record, ...]:
         raise Unavailable("backend_missing", reasons=reasons or "none installed")
     if len(records) == 1:
         return pin(records, records[0].backend)
-    return tuple(records)
+    return concerned(network, host, records)
 
 
 def _what(record: Record) -> tuple[str, str]:

@@ -15,6 +15,7 @@ CHOSEN, SLOWER, PASSED = "chosen", "slower", "not_needed"
 DIFFERS, FAILED, UNUSABLE, CRASHED, DEMOTED = "differs", "failed", "unusable", "crashed", "demoted"
 READY_TO_TAKE_OVER = (CHOSEN, SLOWER, PASSED, UNTRIED)
 ENDED_ITS_PROCESS = "the process ended while it was tried"
+GRAPHS = frozenset({"onnx", "openvino", "torch"})  # what any network may be exported to; other formats are of one alone
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -57,14 +58,22 @@ def describe(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def concerned(network: Network, host: EngineHost, records: Sequence[Record]) -> tuple[Record, ...]:
+    """Without those of backends that are for another network and could not compute this one, however exported."""
+    known = GRAPHS | {artifact.format for artifact in network.artifacts}
+    return tuple(row for row in records if known.intersection(host.backends[row.backend].formats))
+
+
 def look(network: Network, host: EngineHost) -> tuple[tuple[Record, ...], list[str]]:
-    """One record per backend, and the names of those that can be tried. Raises Unavailable("backend_missing")."""
+    """One record per backend that is concerned, and the names of those that can be tried. Raises
+    Unavailable("backend_missing").
+    """
     records = tuple(probe_backend(network, name, backend) for name, backend in host.backends.items())
     names = [record.backend for record in records if record.state == PASSED]
     if not names:
         reasons = "; ".join(f"{record.backend}: {record.reason}" for record in records)
         raise Unavailable("backend_missing", reasons=reasons or "none installed")
-    return records, names
+    return concerned(network, host, records), names
 
 
 def probe_backend(network: Network, name: str, backend: Backend) -> Record:

@@ -75,6 +75,18 @@ def test_the_fastest_that_computes_the_same_is_chosen_and_each_other_one_has_a_r
     assert np.array_equal(placed.run({"x": np.ones(3, np.float32)})["y"], np.full(3, 2, np.float32))
 
 
+def test_a_backend_of_another_network_is_not_mentioned_and_one_that_an_export_would_serve_is(tmp_path):
+    backends = {"good": OnnxRuntimeBackend(), "theirs": OnnxRuntimeBackend(), "graphs": OnnxRuntimeBackend()}
+    backends["theirs"].formats, backends["graphs"].formats = ("s1_arrays",), ("torch",)
+    for measures in (True, False):
+        placed = place(doubler(tmp_path), replace(host(tmp_path, **backends), measures=measures))
+        assert states(placed)["good"] == "chosen" and "theirs" not in states(placed)
+        assert "graphs" in states(placed)
+    with pytest.raises(Unavailable, match="backend_missing") as caught:
+        place(doubler(tmp_path), host(tmp_path, theirs=backends["theirs"]))
+    assert "does not read onnx" in caught.value.message()
+
+
 def test_a_single_name_is_taken_without_a_trial(tmp_path):
     backend = CountingBackend()
     placed = place(doubler(tmp_path), host(tmp_path, only=backend))
