@@ -6,7 +6,6 @@ import argparse
 import os
 import resource
 import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -21,6 +20,7 @@ from rich.progress import track
 from appliance.cli import add_common
 from appliance.cli.bench_peer import PEERS, Peer
 from appliance.cli.machine import describe_machine
+from appliance.cli.scratch import scratch_folder
 from appliance.contracts import Engine, JsonDict, SpeakTask, StarterVoice, VoiceAssets
 from appliance.engine.gpt_sovits.pairing import ENGINE
 from appliance.errors import NotFound, Unavailable
@@ -85,15 +85,17 @@ def bench(terminal: Terminal) -> int:
     if name == ENGINE:
         return _bench_fixed(terminal, plugins)
     engine = plugins.engines[name]()
-    with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
-        spec = _spec(settings, name, given.threads, _cache_dir(settings, Path(folder)))
+    with scratch_folder("bench") as folder:
+        spec = _spec(settings, name, given.threads, _cache_dir(settings, folder))
         spec = replace(spec, backends=tuple(given.backend or spec.backends))
+        # As a speaker opens it, on what was measured or the first one; several names ask for a trial here and now.
+        host = replace(build_host(plugins, spec), measures=len(given.backend or ()) > 1)
         started = time.perf_counter()
         with terminal.err.status(terminal.sentence("cli.loading", engine=name)):
-            engine.load(build_host(plugins, spec))
+            engine.load(host)
         load_ms = 1000 * (time.perf_counter() - started)
         try:
-            voice = _starter(engine, given.voice, Path(folder))
+            voice = _starter(engine, given.voice, folder)
             rows = [_measure(terminal, engine, voice, workload, max(1, given.runs)) for workload in WORKLOADS]
             placement = list(engine.placement())
         finally:
@@ -118,10 +120,10 @@ def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
     from appliance.cli.bench_gpt_sovits import plot_svg
 
     given, settings = terminal.arguments, terminal.settings
-    with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
-        spec = _spec(settings, ENGINE, given.threads, _cache_dir(settings, Path(folder)))
+    with scratch_folder("bench") as folder:
+        spec = _spec(settings, ENGINE, given.threads, _cache_dir(settings, folder))
         spec = replace(spec, backends=tuple(given.backend or spec.backends))
-        document = _measure_fixed(terminal, plugins, spec, Path(folder, "peer"))
+        document = _measure_fixed(terminal, plugins, spec, folder / "peer")
     rows, peers, voices = document["workloads"], document["peers"], document["voices"]
     if given.plot:
         given.plot.write_text(plot_svg(rows, peers), encoding="utf-8")
@@ -129,8 +131,8 @@ def _bench_fixed(terminal: Terminal, plugins: Plugins) -> int:
         terminal.document(document)
         return 0
     _print(terminal, document)
-    columns = ("name", "workload", "total_ms", "rtf", "ratio")
-    told = [[*(peer[column] for column in columns), peer.get("reason") or peer.get("note")] for peer in peers]
+    columns = ("name", "workload", "total_ms", "rtf", "ratio", "ratio_with_bert")
+    told = [[*(peer.get(column) for column in columns), peer.get("reason") or peer.get("note")] for peer in peers]
     terminal.table((*columns, "note"), told)
     if voices:
         kinds = ("pss_mb", "rss_mb")
@@ -263,6 +265,9 @@ def _print(terminal: Terminal, document: JsonDict) -> None:
         load_ms=engine["load_ms"],
         rss=engine["peak_rss_mb"],
     )
+    if document["placement"]:
+        kinds = ("network", "backend", "precision", "state", "milliseconds")
+        terminal.table(kinds, [[row[kind] for kind in kinds] for row in document["placement"]])
     rows = []
     for row in document["workloads"]:
         total = sum(row["stages"].values()) or 1.0

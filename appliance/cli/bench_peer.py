@@ -26,7 +26,7 @@ PEERS = (GENIE,)
 VERSIONS = ("v2", "v2ProPlus")  # that genie-tts has networks for
 SCRIPT = Path(__file__).with_name("genie_peer.py")
 STAGES = ("prefill", "tokens", "sound")
-NOTE = "prefill, tokens and sound only: its BERT and HuBERT are downloads of their own"
+NOTE = "prefill, tokens and sound only: its BERT and HuBERT are downloads of their own; ratio_with_bert adds our BERT's time"
 LOAD_S, SPEAK_S = 300.0, 120.0  # that an answer is waited for
 
 
@@ -78,11 +78,14 @@ class Peer:
             self._fail(error)
 
     def row(self, name: str, ours: JsonDict) -> JsonDict:
-        """Medians of all rounds but the first, which warms up, and the ratio to the same stages of `ours`."""
+        """Medians of all rounds but the first, which warms up.
+
+        `ratio` is to the same stages of `ours`; `ratio_with_bert` that of the whole, as if it had our BERT, as quick.
+        """
         row = {"name": self.name, "workload": name, "model": self._version, "note": NOTE}
         rounds = self._rounds[name][1:]
         if self.reason or not rounds:
-            empty = dict.fromkeys(("total_ms", "rtf", "ratio"))
+            empty = dict.fromkeys(("total_ms", "rtf", "ratio", "ratio_with_bert"))
             return row | empty | {"stages": {}, "reason": self.reason or "not timed"}
         total = median(sum(one.values()) for one in rounds)
         return row | {
@@ -91,6 +94,7 @@ class Peer:
             "rtf": round(total / 1000 / ours["audio_s"], 4),
             "stages": {stage: round(median(one[stage] for one in rounds), 1) for stage in STAGES},
             "ratio": round(total / sum(ours["stages"][stage] for stage in STAGES), 2),
+            "ratio_with_bert": round((total + ours["stages"]["bert"]) / ours["total_ms"], 2),
         }
 
     def close(self) -> None:

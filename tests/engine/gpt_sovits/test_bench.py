@@ -41,7 +41,11 @@ def test_resident_memory_grows_by_what_is_taken() -> None:
     taken.close()
 
 
-OURS: JsonDict = {"audio_s": 1.0, "stages": {"bert": 7.0, "prefill": 10.0, "tokens": 20.0, "sound": 10.0}}
+OURS: JsonDict = {
+    "audio_s": 1.0,
+    "total_ms": 51.0,
+    "stages": {"bert": 7.0, "prefill": 10.0, "tokens": 20.0, "sound": 10.0},
+}
 STAND_IN = """#!/bin/sh
 echo '{"versions": {"genie-tts": "9.1", "onnxruntime": "1.2"}}'
 for round in 1 2 3; do read order; echo '{"prefill": '$round'0, "tokens": 30, "sound": 40}'; done
@@ -69,6 +73,7 @@ def test_a_peer_is_compared_by_the_stages_that_it_has(stand_in: str, anna: Voice
         {"prefill": 25.0, "tokens": 30.0, "sound": 40.0},  # without the first round
     )
     assert (row["total_ms"], row["rtf"], row["ratio"]) == (95.0, 0.095, round(95 / 40, 2))
+    assert row["ratio_with_bert"] == 2.0  # 95 and 7 of a BERT like ours, of 51
     ours = {"name": "SHORT", "model": "v2", "users": 1, **OURS}
     assert plot_svg([ours], [row]).count("<title>") == len(OURS["stages"]) + len(STAGES)
     official = torch.load(tmp_path / "peer" / "s1.ckpt", weights_only=True)["weight"]
