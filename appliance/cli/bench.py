@@ -23,6 +23,7 @@ from appliance.cli.machine import describe_machine
 from appliance.cli.scratch import scratch_folder
 from appliance.contracts import Engine, JsonDict, SpeakTask, StarterVoice, VoiceAssets
 from appliance.engine.gpt_sovits.pairing import ENGINE
+from appliance.engine.placement_records import UNUSABLE
 from appliance.errors import NotFound, Unavailable
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.text.clauses import split_clauses
@@ -265,9 +266,9 @@ def _print(terminal: Terminal, document: JsonDict) -> None:
         load_ms=engine["load_ms"],
         rss=engine["peak_rss_mb"],
     )
-    if document["placement"]:
+    if placed := [row for row in document["placement"] if row["state"] != UNUSABLE]:
         kinds = ("network", "backend", "precision", "state", "milliseconds")
-        terminal.table(kinds, [[row[kind] for kind in kinds] for row in document["placement"]])
+        terminal.table(kinds, [[row[kind] for kind in kinds] for row in placed])
     rows = []
     for row in document["workloads"]:
         total = sum(row["stages"].values()) or 1.0

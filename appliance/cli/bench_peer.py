@@ -26,7 +26,7 @@ PEERS = (GENIE,)
 VERSIONS = ("v2", "v2ProPlus")  # that genie-tts has networks for
 SCRIPT = Path(__file__).with_name("genie_peer.py")
 STAGES = ("prefill", "tokens", "sound")
-NOTE = "prefill, tokens and sound only: its BERT and HuBERT are downloads of their own; ratio_with_bert adds our BERT's time"
+NOTE = "prefill, tokens and sound: its BERT and HuBERT are downloads of their own; ratio_with_bert counts ours for both"
 LOAD_S, SPEAK_S = 300.0, 120.0  # that an answer is waited for
 
 
