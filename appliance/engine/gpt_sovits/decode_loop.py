@@ -12,11 +12,11 @@ was.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from appliance.contracts import JsonDict
@@ -151,7 +151,7 @@ class DecodeLoop:
                 continue
             with self._turns.turn(answer.listener, self._next_work(answer), lambda: answer.has(count)) as is_mine:
                 if is_mine:
-                    self._advance(answer)
+                    self._advance(answer, count)
         if answer.error is not None:
             raise answer.error
         return len(answer.tokens) >= count
@@ -172,13 +172,15 @@ class DecodeLoop:
 
     # ---------------------------------------------------------------- in a turn
 
-    def _advance(self, answer: Answer) -> None:
-        """Begin an answer, or make one step of it and of all that may go along."""
+    def _advance(self, answer: Answer, count: int) -> None:
+        """Begin an answer, or make one step of it and of all that may go along; up to `count` where it is alone."""
         with self._using:
             try:
                 decoder = self.open()
                 if answer.place is not None:
                     self._step(decoder, answer)
+                    while not answer.has(count) and self._turns.goes_on(answer.listener):
+                        self._step(decoder, answer)
                 elif self._has_room():  # still
                     self._begin(decoder, answer)
             except Exception as error:  # noqa: BLE001 - a runtime raises what it likes
@@ -205,7 +207,7 @@ class DecodeLoop:
 
     def _draw(self, answers: Sequence[Answer], logits: Floats) -> None:
         """The next token of each from its row of logits (b, v)."""
-        if not np.isfinite(logits).all():
+        if not math.isfinite(logits.sum()):  # so is none of which one is not
             raise Corrupt("voice_files_corrupt", file="s1", reason="its logits are not finite")
         for answer, row in zip(answers, logits, strict=True):
             has_more = answer.draws.draw(row) and len(answer.tokens) < answer.question.most

@@ -107,17 +107,17 @@ class SessionDecoder(Decoder):
         return torch.from_numpy(read["logits"].reshape(-1).copy()), slot
 
     def step(self, rows: Sequence[Row]) -> Tensor:
-        slots = [row.place for row in rows]
-        for slot, row in zip(slots, rows, strict=True):
-            self._tokens[slot.number], self._positions[slot.number] = row.token, row.position
-        first, last = min(slot.number for slot in slots), max(slot.number for slot in slots) + 1
+        numbers = [row.place.number for row in rows]
+        for row in rows:
+            self._tokens[row.place.number], self._positions[row.place.number] = row.token, row.position
+        first, last = min(numbers), max(numbers) + 1
         call, total = self._calls.get((first, last)) or self._bind(first, last)
-        total[...] = self._rows[first:last].max() + 1
+        total[...] = max(slot.rows for slot in self._slots[first:last] if slot is not None) + 1
         call()
-        for slot in slots:
-            slot.rows += 1
-            self._rows[slot.number] = slot.rows
-        return torch.from_numpy(self._logits[[slot.number for slot in slots], 0])  # (b, v), a copy
+        for row in rows:
+            row.place.rows += 1
+            self._rows[row.place.number] = row.place.rows
+        return torch.from_numpy(self._logits[numbers, 0])  # (b, v), a copy
 
     def end(self, place: Place) -> None:
         if self._slots[place.number] is not place:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from appliance.errors import Cancelled
 
@@ -69,6 +69,7 @@ class Listener:
     needs: Callable[[], Sequence[Work]] = tuple  # what its next part still takes
     wanted: Work | None = None  # what it waits for a turn for
     rests: float | None = None  # since when it does neither compute nor wait; None: it does, or it is away
+    units: int = 1  # made in the turn that it has
 
 
 def choose(now: float, listeners: Sequence[Listener], seconds: Callable[[Work], float]) -> Listener | None:
@@ -129,15 +130,22 @@ class Turns:
         if not self._take(one, work, lane, is_done):
             yield False
             return
-        started = time.perf_counter()
+        started, one.units = time.perf_counter(), 1
         try:
             yield True
-            self.pace.learn(work, time.perf_counter() - started)
+            self.pace.learn(replace(work, amount=work.amount * one.units), time.perf_counter() - started)
         finally:
             with self._changed:
                 del self._busy[lane]
                 one.rests = self.now()
                 self._changed.notify_all()
+
+    def goes_on(self, one: Listener) -> bool:
+        """Whether `one` may make another such unit in the turn that it has: nobody else is there to be asked."""
+        if len(self._listeners) > 1 or one.cancelled.is_set():
+            return False
+        one.units += 1
+        return True
 
     def hand_over(self, one: Listener, seconds: float) -> None:
         """The listener was given so much sound, and is away until `come_back`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -202,6 +203,20 @@ def test_on_a_processor_of_its_own_each_kind_has_its_turns() -> None:
         thread.start()
         assert entered.wait(30)
     thread.join(30)
+
+
+def test_who_is_alone_goes_on_in_its_turn_until_another_comes_or_it_is_cancelled() -> None:
+    turns, cancelled, began = Turns(), threading.Event(), time.perf_counter()
+    with turns.listener(cancelled) as one, turns.listener(threading.Event()) as other:
+        with turns.turn(one, STEP_WORK):
+            assert turns.goes_on(one) and turns.goes_on(one)
+            time.sleep(0.03)
+        assert 0.03 <= 3 * turns.pace.seconds(STEP_WORK) <= time.perf_counter() - began
+        with turns.turn(one, STEP_WORK), turns.turn(other, STEP_WORK, lambda: True):
+            assert not turns.goes_on(one)
+    with turns.listener(cancelled) as one:
+        cancelled.set()
+        assert not turns.goes_on(one)
 
 
 def test_who_is_cancelled_while_it_waits_leaves_and_a_failure_ends_the_turn() -> None:
