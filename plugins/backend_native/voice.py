@@ -19,7 +19,7 @@ from .library import KernelError, given_arrays, library
 
 MOST_KINDS = 8  # stages, blocks of a stage, convolutions of a block
 MOST_FRAMES = 4096  # in one call
-FASTEST = "avx512"
+FASTEST = "avx512_bf16"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from appliance.engine.gpt_sovits.generator import Generator, GeneratorSizes
 from appliance.engine.gpt_sovits.voice_arrays import write_voice
 from appliance.errors import Corrupt, Unavailable
 
-LEVELS = [name for name in ("avx512", "portable") if voice_level(name)]
+LEVELS = [name for name in ("avx512_bf16", "portable") if voice_level(name)]
 TIMBRE = 20
 CLOSE = 0.02  # of the sound's power, as a ratio of roots: bf16 is at 0.01
 
@@ -138,7 +138,7 @@ def test_what_is_not_finite_stays_where_it_is_heard(file, level):
 
 
 def test_the_portable_level_is_offered_on_request_only():
-    assert ("bf16" in NativeBackend().precisions) == ("avx512" in LEVELS)
+    assert ("bf16" in NativeBackend().precisions) == ("avx512_bf16" in LEVELS)
     assert "bf16" in NativeBackend("portable").precisions
     assert "bf16" not in NativeBackend("avx2").precisions
 

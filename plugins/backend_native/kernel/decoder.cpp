@@ -64,7 +64,7 @@ private:
     bool is_prediction(int phase) const { return phase == phases() - 1; }
     int size() const { return shape_.width / shape_.heads; }
     size_t room() const;
-    void take_weights(Given& given);
+    void take_weights(Source& source);
     void take_buffers();
     const Matrix& matrix_of(int phase) const;
     void attend(int layer, int first, int last, int thread);
@@ -100,21 +100,21 @@ size_t Decoder::room() const {
            floats(size_t(s.positions) * s.width) + rows + floats(size_t(team_.threads()) * (MOST_CAPACITY + PANEL));
 }
 
-void Decoder::take_weights(Given& given) {
+void Decoder::take_weights(Source& source) {
     const auto& s = shape_;
-    embedding_ = take_floats(given, arena_, size_t(s.vocabulary) * s.width);
-    places_ = take_floats(given, arena_, size_t(s.positions) * s.width);
+    embedding_ = take_floats(source.given, source.arena, size_t(s.vocabulary) * s.width);
+    places_ = take_floats(source.given, source.arena, size_t(s.positions) * s.width);
     for (int i = 0; i < s.layers; i++) {
         Layer layer;
-        layer.in_projection = take_matrix(given, arena_, 3 * s.width, s.width, s.group, true);
-        layer.out_projection = take_matrix(given, arena_, s.width, s.width, s.group, true);
-        layer.norm1 = take_norm(given, arena_, s.width, EPSILON);
-        layer.first_linear = take_matrix(given, arena_, s.inner, s.width, s.group, true);
-        layer.second_linear = take_matrix(given, arena_, s.width, s.inner, s.group, true);
-        layer.norm2 = take_norm(given, arena_, s.width, EPSILON);
+        layer.in_projection = take_matrix(source, 3 * s.width, s.width, s.group, true);
+        layer.out_projection = take_matrix(source, s.width, s.width, s.group, true);
+        layer.norm1 = take_norm(source, s.width, EPSILON);
+        layer.first_linear = take_matrix(source, s.inner, s.width, s.group, true);
+        layer.second_linear = take_matrix(source, s.width, s.inner, s.group, true);
+        layer.norm2 = take_norm(source, s.width, EPSILON);
         layers_.push_back(layer);
     }
-    prediction_ = take_matrix(given, arena_, s.vocabulary, s.width, s.group, false);
+    prediction_ = take_matrix(source, s.vocabulary, s.width, s.group, false);
 }
 
 void Decoder::take_buffers() {
@@ -136,10 +136,14 @@ void Decoder::take_buffers() {
 Error Decoder::open(const Array* arrays, int count) {
     if (!arena_.reserve(room())) return NO_MEMORY;
     Given given(arrays, count);
-    take_weights(given);
+    Packing packing;
+    Source source{given, arena_, packing};
+    take_weights(source);
     if (!given.is_used_up()) return BAD_ARRAYS;
     take_buffers();
-    return team_.start() ? OK : NO_THREADS;
+    if (!team_.start()) return NO_THREADS;
+    packing.finish(team_);
+    return OK;
 }
 
 Error Decoder::step(const int64_t* tokens, const int64_t* positions, const Step& step) {

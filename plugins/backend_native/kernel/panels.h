@@ -3,6 +3,9 @@
 
 #include "kernel.h"
 #include "memory.h"
+#include "team.h"
+
+#include <vector>
 
 namespace native {
 
@@ -52,8 +55,52 @@ inline void pack_halves(const Matrix& m, int outputs, const uint16_t* halves, ui
         }
 }
 
+// Matrices that are packed by all threads, once all that is given has been looked at.
+class Packing final : public Work {
+public:
+    struct Pending {
+        Matrix matrix;
+        int outputs;
+        const void *weights, *scales;
+        uint8_t* to;
+    };
+
+    void add(const Pending& one) { pending_.push_back(one); }
+
+    // While what was given still lives.
+    void finish(Team& team) {
+        if (!pending_.empty()) team.go(*this);
+        pending_.clear();
+    }
+
+    int phases() const override { return 1; }
+    int pieces_of(int) const override { return int(pending_.size()); }
+    void conclude(int) override {}
+
+    void run(int, int piece, int, int) override {
+        const Pending& one = pending_[piece];
+        if (one.matrix.group)
+            pack_numbers(one.matrix, one.outputs, static_cast<const uint8_t*>(one.weights),
+                         static_cast<const float*>(one.scales), one.to);
+        else
+            pack_halves(one.matrix, one.outputs, static_cast<const uint16_t*>(one.weights),
+                        reinterpret_cast<uint16_t*>(one.to));
+    }
+
+private:
+    std::vector<Pending> pending_;
+};
+
+// Where the weights of a network come from and go to.
+struct Source {
+    Given& given;
+    Arena& arena;
+    Packing& packing;
+};
+
 // Weights, scales where there are groups, and bias, of the next arrays given.
-inline Matrix take_matrix(Given& given, Arena& arena, int outputs, int inputs, int group, bool has_bias) {
+inline Matrix take_matrix(Source& source, int outputs, int inputs, int group, bool has_bias) {
+    Given& given = source.given;
     Matrix m;
     m.inputs = inputs;
     m.panels = panels_for(outputs);
@@ -64,22 +111,19 @@ inline Matrix take_matrix(Given& given, Arena& arena, int outputs, int inputs, i
     const void* weights = given.take(group ? numbers : numbers * 2);
     const void* scales = group ? given.take(size_t(outputs) * m.groups * sizeof(float)) : nullptr;
     const void* bias = has_bias ? given.take(outputs * sizeof(float)) : nullptr;
-    uint8_t* data = arena.take<uint8_t>(m.panels * m.panel_bytes);
-    float* shift = arena.take<float>(size_t(m.panels) * PANEL);
+    uint8_t* data = source.arena.take<uint8_t>(m.panels * m.panel_bytes);
+    float* shift = source.arena.take<float>(size_t(m.panels) * PANEL);
     m.data = data;
     m.bias = shift;
     if (!weights || (group && !scales) || (has_bias && !bias)) return m;
-    if (group)
-        pack_numbers(m, outputs, static_cast<const uint8_t*>(weights), static_cast<const float*>(scales), data);
-    else
-        pack_halves(m, outputs, static_cast<const uint16_t*>(weights), reinterpret_cast<uint16_t*>(data));
+    source.packing.add({m, outputs, weights, scales, data});
     if (bias) memcpy(shift, bias, outputs * sizeof(float));
     return m;
 }
 
-inline Norm take_norm(Given& given, Arena& arena, int width, float epsilon) {
-    const float* gain = take_floats(given, arena, width);
-    return {gain, take_floats(given, arena, width), epsilon};
+inline Norm take_norm(Source& source, int width, float epsilon) {
+    const float* gain = take_floats(source.given, source.arena, width);
+    return {gain, take_floats(source.given, source.arena, width), epsilon};
 }
 
 }  // namespace native

@@ -102,7 +102,7 @@ private:
     const Matrix* matrix_of(int phase) const;
     size_t weights_room() const;
     size_t buffers_room() const;
-    void take_weights(Given& given);
+    void take_weights(Source& source);
     void take_buffers();
     Operand take_operand(size_t groups);
 
@@ -143,20 +143,20 @@ size_t Reader::weights_room() const {
            (s.vocabulary ? matrix_room(s.vocabulary, s.width, s.group) : 0);
 }
 
-void Reader::take_weights(Given& given) {
+void Reader::take_weights(Source& source) {
     const auto& s = shape_;
-    if (s.features) features_ = take_matrix(given, weights_, s.width, s.features, s.group, true);
+    if (s.features) features_ = take_matrix(source, s.width, s.features, s.group, true);
     for (int i = 0; i < s.layers; i++) {
         Layer layer;
-        layer.in_projection = take_matrix(given, weights_, 3 * s.width, s.width, s.group, true);
-        layer.out_projection = take_matrix(given, weights_, s.width, s.width, s.group, true);
-        layer.norm1 = take_norm(given, weights_, s.width, s.epsilon);
-        layer.first_linear = take_matrix(given, weights_, s.inner, s.width, s.group, true);
-        layer.second_linear = take_matrix(given, weights_, s.width, s.inner, s.group, true);
-        layer.norm2 = take_norm(given, weights_, s.width, s.epsilon);
+        layer.in_projection = take_matrix(source, 3 * s.width, s.width, s.group, true);
+        layer.out_projection = take_matrix(source, s.width, s.width, s.group, true);
+        layer.norm1 = take_norm(source, s.width, s.epsilon);
+        layer.first_linear = take_matrix(source, s.inner, s.width, s.group, true);
+        layer.second_linear = take_matrix(source, s.width, s.inner, s.group, true);
+        layer.norm2 = take_norm(source, s.width, s.epsilon);
         layers_.push_back(layer);
     }
-    if (s.vocabulary) prediction_ = take_matrix(given, weights_, s.vocabulary, s.width, s.group, false);
+    if (s.vocabulary) prediction_ = take_matrix(source, s.vocabulary, s.width, s.group, false);
 }
 
 // Memory is the system's until it is written: short prompts take little of it.
@@ -196,10 +196,14 @@ Error Reader::open(const Array* arrays, int count) {
     scratch_step_ = (product > scores ? product : scores) + 16;
     if (!weights_.reserve(weights_room()) || !buffers_.reserve(buffers_room())) return NO_MEMORY;
     Given given(arrays, count);
-    take_weights(given);
+    Packing packing;
+    Source source{given, weights_, packing};
+    take_weights(source);
     if (!given.is_used_up()) return BAD_ARRAYS;
     take_buffers();
-    return team_.start() ? OK : NO_THREADS;
+    if (!team_.start()) return NO_THREADS;
+    packing.finish(team_);
+    return OK;
 }
 
 Error Reader::read(const Reading& reading) {
