@@ -165,6 +165,7 @@ def test_dilations_that_are_even_and_couplings_of_another_number(tmp_path, level
         {"rates": np.array([5, 3], np.int32)},
         {"rates": np.array([5, 2**30], np.int32)},
         {"rates": np.array([5, -2], np.int32)},
+        {"rates": np.array([63, 63, 63, 63], np.int32)},
         {"rates": np.zeros(0, np.int32)},
         {"rates": np.ones(9, np.int32)},
         {"rates": np.array([5.0, 2.0])},

@@ -1,6 +1,7 @@
 // Flow and vocoder of GPT-SoVITS: latent frames and a timbre -> sound. The network as a row of layers, their memory and
 // the C interface. The arithmetic is in `voice_rows.h`, the threads' in `team.h`.
 #include "errors.h"
+#include "kernel.h"
 #include "memory.h"
 #include "team.h"
 #include "voice.h"
@@ -64,6 +65,7 @@ private:
     Rows<Value> at(Value* base, int channels) const;
     void add(Layer layer, const Convolution& c, Range range);
     void add_flow(int frames);
+    void add_coupling(const Coupling& coupling, Range range);
     void add_stage(int index, int frames);
     void add_block(int index, int block, Range range);
     void clear(int stage);
@@ -173,11 +175,12 @@ int Voice::rows(int stage, int frames) const {
 void Voice::add(Layer layer, const Convolution& c, Range range) {
     const int first = range.first, last = range.last;
     const int strips = int(c.strips.size()), wanted = 8 * team_.threads();
+    const int most_parts = std::min(strips, c.is_grouped() ? 2 * team_.threads() : wanted);  // each looks at all rows
     const size_t bytes = size_t(c.taps) * c.pairs() * c.outside * 4;
     const int unit = 48;
     layer.convolution = &c;
     layer.first = first, layer.last = last;
-    layer.parts = bytes >= HEAVY || last - first <= unit ? std::min(strips, c.is_grouped() ? 2 * team_.threads() : wanted) : 1;
+    layer.parts = bytes >= HEAVY || last - first <= unit ? most_parts : 1;
     const int blocks = std::max(1, wanted / layer.parts);
     layer.block = ((last - first + blocks - 1) / blocks + unit - 1) / unit * unit;
     if (c.is_grouped()) layer.block = std::min(layer.block, grouped_rows(c.taps, c.dilation, layer.in_stride));
@@ -186,46 +189,46 @@ void Voice::add(Layer layer, const Convolution& c, Range range) {
 }
 
 void Voice::add_flow(int frames) {
-    const VoiceShape& s = network_.shape;
-    const auto latent = at(latent_, 2 * padded(s.half()));
-    const auto latent_halves = at(latent_halves_, 2 * padded(s.half()));
-    const auto x = at(x_, s.hidden), total = at(total_, s.hidden);
-    const auto x_halves = at(x_halves_, s.hidden), gated = at(r_halves_, s.hidden), total_halves = at(given_[1], s.hidden);
-    for (const Coupling& coupling : network_.couplings) {
-        const int heard = coupling.is_flipped ? padded(s.half()) : 0, moved = padded(s.half()) - heard;
-        Layer before;
-        before.in = latent_halves.data + heard, before.in_stride = latent_halves.stride;
-        before.floats = x.data, before.halves = x_halves.data, before.stride = x.stride;
-        add(before, coupling.before, {0, frames, frames});
-        for (int i = 0; i < s.layers; i++) {
-            Layer gate;
-            gate.in = x_halves.data, gate.in_stride = x_halves.stride, gate.then = Then::GATE;
-            gate.halves = gated.data, gate.stride = gated.stride;
-            add(gate, coupling.gates[i], {0, frames, frames});
-            Layer out;
-            out.in = gated.data, out.in_stride = gated.stride, out.stride = x.stride;
-            Layer skip = out;
-            skip.add = i ? total.data : nullptr;
-            if (i + 1 < s.layers) {
-                out.add = out.floats = x.data, out.halves = x_halves.data;
-                add(out, coupling.residuals[i], {0, frames, frames});
-                skip.floats = total.data;
-            } else {
-                skip.halves = total_halves.data;
-            }
-            add(skip, coupling.skips[i], {0, frames, frames});
-        }
-        Layer after;
-        after.in = total_halves.data, after.in_stride = total_halves.stride;
-        after.floats = latent.data + moved, after.halves = latent_halves.data + moved, after.stride = latent.stride;
-        after.add = after.floats;
-        add(after, coupling.after, {0, frames, frames});
-    }
-    const auto to = at(given_[0], s.initial);
+    for (const Coupling& coupling : network_.couplings) add_coupling(coupling, {0, frames, frames});
+    const auto from = at(latent_halves_, 2 * padded(network_.shape.half()));
+    const auto to = at(given_[0], network_.shape.initial);
     Layer first;
-    first.in = latent_halves.data, first.in_stride = latent_halves.stride;
+    first.in = from.data, first.in_stride = from.stride;
     first.halves = to.data, first.stride = to.stride, first.slope = SLOPE;
     add(first, network_.first, {0, frames, frames});
+}
+
+void Voice::add_coupling(const Coupling& coupling, Range range) {
+    const VoiceShape& s = network_.shape;
+    const int half = padded(s.half()), heard = coupling.is_flipped ? half : 0, moved = half - heard;
+    const auto latent = at(latent_, 2 * half);
+    const auto latent_halves = at(latent_halves_, 2 * half);
+    const auto x = at(x_, s.hidden), total = at(total_, s.hidden);
+    const auto x_halves = at(x_halves_, s.hidden), gated = at(r_halves_, s.hidden), last = at(given_[1], s.hidden);
+    Layer before;
+    before.in = latent_halves.data + heard, before.in_stride = latent_halves.stride;
+    before.floats = x.data, before.halves = x_halves.data, before.stride = x.stride;
+    add(before, coupling.before, range);
+    for (int i = 0; i < s.layers; i++) {
+        const bool is_last = i + 1 == s.layers;
+        Layer gate;
+        gate.in = x_halves.data, gate.in_stride = gate.stride = x.stride, gate.then = Then::GATE;
+        gate.halves = gated.data;
+        add(gate, coupling.gates[i], range);
+        Layer residual;
+        residual.in = gated.data, residual.in_stride = residual.stride = x.stride;
+        Layer skip = residual;
+        residual.add = residual.floats = x.data, residual.halves = x_halves.data;
+        if (!is_last) add(residual, coupling.residuals[i], range);
+        skip.add = i ? total.data : nullptr;
+        skip.floats = is_last ? nullptr : total.data, skip.halves = is_last ? last.data : nullptr;
+        add(skip, coupling.skips[i], range);
+    }
+    Layer after;
+    after.in = last.data, after.in_stride = last.stride;
+    after.floats = latent.data + moved, after.halves = latent_halves.data + moved, after.stride = latent.stride;
+    after.add = after.floats;
+    add(after, coupling.after, range);
 }
 
 void Voice::add_stage(int index, int frames) {
@@ -287,6 +290,7 @@ void Voice::add_block(int index, int block, Range range) {
 Error Voice::speak(const float* latent, int frames, const float* timbre, float* sound) {
     if (!within(frames, MOST_FRAMES)) return BAD_CALL;
     lay_out(frames);
+    if (phases() > MOST_PHASES) return BAD_CALL;
     const VoiceShape& s = network_.shape;
     is_conditioned_ = timbre_.size() == size_t(s.timbre) && !memcmp(timbre_.data(), timbre, s.timbre * sizeof(float));
     timbre_.assign(timbre, timbre + s.timbre);
@@ -328,14 +332,11 @@ void Voice::conclude(int phase) {
 }  // namespace
 
 const VoiceLevel* voice_level_named(const char* name) {
+    const Level* level = level_named(name);
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool has_it = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("fma");
-    if (has_it && (!*name || !strcmp(name, voice_avx512.name))) return &voice_avx512;
+    if (level == &avx512_bf16) return &voice_avx512_bf16;
 #endif
-    return !*name || !strcmp(name, voice_portable.name) ? &voice_portable : nullptr;
+    return level == &portable ? &voice_portable : nullptr;
 }
 
 }  // namespace native

@@ -36,7 +36,8 @@ struct Convolution {
     int pairs() const { return (inside + 1) / 2; }
 };
 
-enum class Then { STORE, GATE, SOUND };  // GATE: tanh(signal) * sigmoid(gate), of panels in turns; SOUND: tanh of output 0
+// GATE: tanh(signal) * sigmoid(gate), of panels in turns. SOUND: tanh of output 0.
+enum class Then { STORE, GATE, SOUND };
 
 // One convolution over rows first … last - 1, cut into `blocks` of rows times `parts` of strips.
 struct Layer {
@@ -79,9 +80,10 @@ struct VoiceLevel {
 
 extern const VoiceLevel voice_portable;
 #if defined(__x86_64__)
-extern const VoiceLevel voice_avx512;
+extern const VoiceLevel voice_avx512_bf16;
 #endif
 
+// That of the level of that name; nullptr where this processor has no such level, or it does not compute this network.
 const VoiceLevel* voice_level_named(const char* name);
 
 }  // namespace native

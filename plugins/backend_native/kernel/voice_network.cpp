@@ -7,6 +7,8 @@ namespace native {
 namespace {
 
 constexpr int MOST_CHANNELS = 4096, MOST_LAYERS = 64, MOST_TAPS = 63, MOST_DILATION = 31, MOST_RATE = 63;
+constexpr int MOST_SAMPLES = 4096;  // of a frame
+constexpr int LEAST_BLOCK = 48;     // rows for which groups of taps pay
 constexpr int ENDS = 7;  // taps of the vocoder's first and last convolution
 constexpr int NONE = -1;
 
@@ -41,9 +43,10 @@ bool VoiceShape::is_possible() const {
         !is_odd(wave_taps) || !within(initial, MOST_CHANNELS) || !within(stages, MOST_KINDS) ||
         !within(blocks, MOST_KINDS) || !within(pairs, MOST_KINDS))
         return false;
+    int samples = 1;
     for (int i = 0; i < stages; i++)
         if (!within(rates[i], MOST_RATE) || !within(kernels[i], MOST_TAPS) || kernels[i] < rates[i] ||
-            (kernels[i] - rates[i]) % 2 || channels(i + 1) < 1)
+            (kernels[i] - rates[i]) % 2 || channels(i + 1) < 1 || (samples *= rates[i]) > MOST_SAMPLES)
             return false;
     for (int i = 0; i < blocks; i++) {
         if (!is_odd(taps[i])) return false;
@@ -73,7 +76,7 @@ int grouped_rows(int taps, int dilation, int stride) {
     const int places = SEEN / stride - 1;  // one row more where their number is odd
     const int pairs = (places - dilation * taps - 1) / 2;
     const int rows = (2 * pairs - dilation) / 2 * 2;
-    return rows < 2 ? 0 : rows < MOST_BLOCK ? rows : MOST_BLOCK;
+    return rows < LEAST_BLOCK ? 0 : rows < MOST_BLOCK ? rows : MOST_BLOCK;
 }
 
 bool VoiceNetwork::open(Given& given, Team& team) {
@@ -153,11 +156,12 @@ void VoiceNetwork::take_layer(Given& given, Coupling& coupling, int index, const
     const auto rows = in_order(hidden, wide), inputs = in_order(hidden, hidden);
     const size_t bias = add_bias(gate_bias, turns);
     add_conditions(bias, timbre, 2 * hidden * index, turns);
-    add(coupling.gates[index], {hidden, 2 * wide, taps, 1, taps / 2, true, false}, weights(gate, turns, inputs, taps), bias);
-    const Plan plan{hidden, wide, 1, 1, 0, false, false};
+    const Plan both{hidden, 2 * wide, taps, 1, taps / 2, true, false}, plan{hidden, wide, 1, 1, 0, false, false};
+    add(coupling.gates[index], both, weights(gate, turns, inputs, taps), bias);
     if (!is_last) add(coupling.residuals[index], plan, weights(out, rows, inputs, 1), add_bias(out_bias, hidden));
     const size_t skipped = is_last ? 0 : hidden;
-    add(coupling.skips[index], plan, weights(out + skipped * hidden, rows, inputs, 1), add_bias(out_bias + skipped, hidden));
+    add(coupling.skips[index], plan, weights(out + skipped * hidden, rows, inputs, 1),
+        add_bias(out_bias + skipped, hidden));
 }
 
 // ---------------------------------------------------------------- the vocoder

@@ -8,31 +8,16 @@
 // An output gets the same operations in the same order wherever its tile begins: how work is cut into pieces, and how
 // many threads there are, changes no bit.
 
-inline Floats load(const float* from) { return *reinterpret_cast<const LooseFloats*>(from); }
-inline void store(float* to, Floats values) { *reinterpret_cast<LooseFloats*>(to) = values; }
-inline Floats all(float value) { return value - Floats{}; }
-inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
-inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+#include "elementary.h"
+
 inline Floats leaky(Floats x, float slope) { return larger(x, x * slope); }
 
-constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number in the lowest bits
-constexpr float SERIES[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
-
-// e^x: 2^n times a polynomial in what is left, |rest| <= ln(2) / 2 (coefficients as in Cephes).
-inline Floats exponential(Floats x) {
-    x = smaller(all(87.0f), larger(all(-87.0f), x));
-    const Ints whole = reinterpret_cast<Ints>(x * 1.44269504f + ROUNDING) - reinterpret_cast<Ints>(all(ROUNDING));
-    const Floats n = __builtin_convertvector(whole, Floats);
-    Floats rest = multiply_add(n, all(-0.693359375f), x);
-    rest = multiply_add(n, all(2.12194440e-4f), rest);
-    Floats y = all(1.9875691500e-4f);
-    for (float term : SERIES) y = multiply_add(y, rest, all(term));
-    y = multiply_add(y, rest * rest, rest + 1.0f);
-    return y * reinterpret_cast<Floats>((whole + 127) << 23);
+inline Floats sigmoid(Floats x) {
+    const Floats e = exponential(-larger(x, -x));
+    return (x < 0 ? e : all(1)) / (1 + e);
 }
 
-inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
-inline Floats hyperbolic_tangent(Floats x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+inline Floats hyperbolic_tangent(Floats x) { return 2 * sigmoid(2 * x) - 1; }
 
 // ---------------------------------------------------------------- sums
 
@@ -152,7 +137,7 @@ void finish(const Layer& layer, const float* sums, int column, const Rows& rows)
 
 // ---------------------------------------------------------------- tap by tap
 
-void convolve_strip(const Layer& layer, int index, int first, int last, float* sums_) {
+void convolve_strip(const Layer& layer, int index, int first, int last, float* scratch) {
     const Convolution& c = *layer.convolution;
     const Strip& strip = c.strips[index];
     Sum sum{strip.weights, nullptr, size_t(layer.in_stride) / 2, c.pairs(), strip.last - strip.first, {}};
@@ -161,8 +146,8 @@ void convolve_strip(const Layer& layer, int index, int first, int last, float* s
     for (int row = first; row < last; row += SUM_ROWS) {
         const int count = last - row < SUM_ROWS ? last - row : SUM_ROWS;
         sum.in = reinterpret_cast<const uint32_t*>(layer.in + (ptrdiff_t(row) - c.before) * layer.in_stride);
-        sums(sum, c.width, count, strip.bias, 0, sums_);
-        finish(layer, sums_, index * c.width, {row, 1, count});
+        sums(sum, c.width, count, strip.bias, 0, scratch);
+        finish(layer, scratch, index * c.width, {row, 1, count});
     }
 }
 
@@ -224,14 +209,16 @@ const uint32_t* multiply(const Grouped& g, const Product& p, const uint32_t* wei
 void finish_every_other(const Grouped& g, const float* sums, int row) {
     const int width = g.convolution().width, skipped = row < g.first ? (g.first - row + 1) / 2 : 0;
     const int begin = row + 2 * skipped, end = row + 2 * g.seen.pairs < g.last ? row + 2 * g.seen.pairs : g.last;
-    if (begin < end) finish(g.layer, sums + size_t(skipped) * width, g.index * width, {begin, 2, (end - begin + 1) / 2});
+    if (begin >= end) return;
+    finish(g.layer, sums + size_t(skipped) * width, g.index * width, {begin, 2, (end - begin + 1) / 2});
 }
 
 void convolve_groups(const Grouped& g) {
     static const float nothing[STRIP] = {};
     const Convolution& c = g.convolution();
     const int row = g.seen.first + c.before;
-    const uint32_t* weights = multiply(g, {g.seen.sum, 1, false}, c.strips[g.index].weights, c.strips[g.index].bias, 0, g.earlier);
+    const Strip& strip = c.strips[g.index];
+    const uint32_t* weights = multiply(g, {g.seen.sum, 1, false}, strip.weights, strip.bias, 0, g.earlier);
     weights = multiply(g, {g.seen.difference, 1, false}, weights, nothing, 0, g.later);
     for (int i = 0; i < g.seen.pairs * c.width; i += LANES) {
         const Floats a = load(g.earlier + i), b = load(g.later + i);

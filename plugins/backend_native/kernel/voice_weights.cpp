@@ -57,8 +57,32 @@ uint16_t* put(const Plan& plan, int column, int width, uint16_t* to, Value value
     const int padded = (plan.inside + 1) / 2 * 2;
     for (int input = 0; input < padded; input++)
         for (int lane = 0; lane < width; lane++)
-            to[(input / 2 * width + lane) * 2 + input % 2] = input < plan.inside ? half_of(value(column + lane, input)) : 0;
+            to[(input / 2 * width + lane) * 2 + input % 2] =
+                input < plan.inside ? half_of(value(column + lane, input)) : 0;
     return to + size_t(padded) * width;
+}
+
+// The last strip of `c`.
+uint16_t* put_groups(const Plan& plan, const Weight& weight, const Convolution& c, uint16_t* to) {
+    const int column = (int(c.strips.size()) - 1) * c.width;
+    for (int product = 0; product < PRODUCTS; product++)
+        for (const Group& group : c.groups)
+            if (group.is_whole || product + 1 < PRODUCTS)
+                to = put(plan, column, c.width, to, [&](int output, int input) {
+                    return combined(weight, output, input, group, product);
+                });
+    return to;
+}
+
+// And that: without the taps before and behind all that have any weight.
+uint16_t* put_taps(const Plan& plan, const Weight& weight, Convolution& c, uint16_t* to) {
+    const int column = (int(c.strips.size()) - 1) * c.width;
+    int &first = c.strips.back().first, &last = c.strips.back().last;
+    while (first < last - 1 && is_empty(plan, weight, column, c.width, first)) first++;
+    while (last - 1 > first && is_empty(plan, weight, column, c.width, last - 1)) last--;
+    for (int tap = first; tap < last; tap++)
+        to = put(plan, column, c.width, to, [&](int output, int input) { return weight(output, input, tap); });
+    return to;
 }
 
 size_t terms_of(const Plan& plan) {
@@ -80,21 +104,8 @@ Convolution pack(const Plan& plan, const Weight& weight, const float* bias, uint
     c.before = plan.before, c.width = width_of(plan);
     if (plan.is_grouped) c.groups = groups_of(plan.taps);
     for (int column = 0; column < plan.outside; column += c.width) {
-        Strip strip{reinterpret_cast<const uint32_t*>(to), bias + column, 0, plan.taps};
-        if (plan.is_grouped) {
-            for (int product = 0; product < PRODUCTS; product++)
-                for (const Group& group : c.groups)
-                    if (group.is_whole || product + 1 < PRODUCTS)
-                        to = put(plan, column, c.width, to, [&](int output, int input) {
-                            return combined(weight, output, input, group, product);
-                        });
-        } else {
-            while (strip.first < strip.last - 1 && is_empty(plan, weight, column, c.width, strip.first)) strip.first++;
-            while (strip.last - 1 > strip.first && is_empty(plan, weight, column, c.width, strip.last - 1)) strip.last--;
-            for (int tap = strip.first; tap < strip.last; tap++)
-                to = put(plan, column, c.width, to, [&](int output, int input) { return weight(output, input, tap); });
-        }
-        c.strips.push_back(strip);
+        c.strips.push_back({reinterpret_cast<const uint32_t*>(to), bias + column, 0, plan.taps});
+        to = c.is_grouped() ? put_groups(plan, weight, c, to) : put_taps(plan, weight, c, to);
     }
     return c;
 }

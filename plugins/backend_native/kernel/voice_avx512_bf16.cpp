@@ -30,7 +30,7 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_p
 
 }  // namespace
 
-const VoiceLevel voice_avx512 = {"avx512_bf16", convolve, condition, halve};
+const VoiceLevel voice_avx512_bf16 = {"avx512_bf16", convolve, condition, halve};
 
 }  // namespace native
 #endif
