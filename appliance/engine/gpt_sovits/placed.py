@@ -1,9 +1,9 @@
 """The networks as the rest of the engine sees them, computed by backends.
 
-Backends prepare themselves for every length that they meet, which costs up to a tenth of a second. So frames and
+Most backends prepare themselves for every length that they meet, which costs up to a tenth of a second. So frames and
 phones are padded to a few lengths: masks keep the prior's numbers the same, and sound is made in windows of fixed
-sizes that overlap by what a frame can hear (`CONTEXT`), so that it is the sound of the whole. Where every backend has
-failed, the network itself computes.
+sizes that overlap by what a frame can hear (`CONTEXT`), so that it is the sound of the whole. A backend that takes any
+length gets what there is (`Session.prepares_lengths`). Where every backend has failed, the network itself computes.
 """
 
 # torch types the call of a module as Any
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT = 8  # frames on each side that a frame hears, to 1e-3 of full scale
 WINDOWS = (20, 24, 36, 48, 64, 112, 208)  # frames that are voiced at once
-LONGEST = 512  # frames at once on a backend that takes any length: what bounds its memory
+LONGEST = 320  # frames at once on a backend that takes any length: what bounds its memory
 KNOWN = (24, 48, 80, 128, 224, 416)  # frames that the prior sees; beyond, multiples of the last one's half
 PHONES = 32  # phones are padded to multiples
 TEXTS_KEPT = 8
@@ -104,6 +104,15 @@ def windows(frames: int, sizes: tuple[int, ...] = WINDOWS, context: int = CONTEX
         found.append(Window(left, size, (done, end)))
         done = end
     return found
+
+
+def even_windows(frames: int, longest: int = LONGEST, context: int = CONTEXT) -> list[Window]:
+    """Windows of at most `longest` frames that cover `frames`, of about one length."""
+    count = 1 if frames <= longest else -(-frames // (longest - 2 * context))
+    ends = [frames * i // count for i in range(count + 1)]
+    starts = [max(0, first - context) for first in ends[:-1]]
+    sizes = [min(frames, last + context) - start for start, last in zip(starts, ends[1:], strict=True)]
+    return [Window(*row) for row in zip(starts, sizes, itertools.pairwise(ends), strict=True)]
 
 
 class PlacedSound:
@@ -224,7 +233,7 @@ class PlacedSound:
 
     def _voiced(self, latent: NDArray[Any], timbre: NDArray[Any]) -> NDArray[Any]:
         parts, each = [], self.config.samples_per_frame
-        for window in windows(latent.shape[2], WINDOWS if self._prepares_lengths() else (LONGEST,)):
+        for window in (windows if self._prepares_lengths() else even_windows)(latent.shape[2]):
             piece = np.ascontiguousarray(latent[:, :, window.start : window.start + window.size])
             sound = self._sessions["s2.voice"].run({"latent": piece, "timbre": timbre})["sound"]
             first, last = (frame - window.start for frame in window.kept)
