@@ -1,5 +1,5 @@
-// One step of s1 for several answers, and its C interface. The arithmetic is in `rows.h`, the threads' in `team.h`. A step is
-// five phases per layer and the prediction.
+// One step of s1 for several answers, and its C interface. The arithmetic is in `rows.h`, threads are in `team.h`. A step
+// is five phases per layer and the prediction.
 #include "errors.h"
 #include "kernel.h"
 #include "memory.h"
@@ -233,7 +233,8 @@ void Decoder::conclude(int phase) {
 
 void Decoder::add_and_norm(const Norm& norm) {
     const size_t width = shape_.width;
-    for (int row = 0; row < now_.rows; row++) level_.add_and_norm(x_ + row * width, added_ + row * width, int(width), norm);
+    for (int row = 0; row < now_.rows; row++)
+        level_.add_and_norm(x_ + row * width, added_ + row * width, int(width), norm);
 }
 
 void Decoder::prepare(const Matrix& matrix, const float* x) {
@@ -250,11 +251,12 @@ void Decoder::prepare(const Matrix& matrix, const float* x) {
 #pragma GCC visibility push(default)
 extern "C" {
 
-int voiced_s1_open(const native::Shape* shape, const native::Array* arrays, int count, int threads, const char* level_name,
-                   void** handle) {
+int voiced_s1_open(const native::Shape* shape, const native::Array* arrays, int count, int threads,
+                   const char* level_name, void** handle) {
     const native::Level* level = native::level_named(level_name);
     if (!level) return native::NO_LEVEL;
-    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0) return native::BAD_SHAPE;
+    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0)
+        return native::BAD_SHAPE;
     try {
         auto decoder = std::make_unique<native::Decoder>(*shape, *level, threads);
         const native::Error error = decoder->open(arrays, count);

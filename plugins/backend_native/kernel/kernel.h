@@ -12,6 +12,7 @@ namespace native {
 constexpr int PANEL = 16;            // outputs whose weights lie together
 constexpr int MOST_ROWS = 16;        // answers in one step
 constexpr int MOST_CAPACITY = 4096;  // rows of keys and values of one answer
+constexpr int TILE = 6;              // rows of a product of many that are computed together
 constexpr int LOOK_ROWS = 24;        // of a prompt, that look at its keys together
 constexpr int COLUMNS = 64;          // keys that they look at together
 
@@ -69,7 +70,7 @@ struct HeadRows {
     const float* row(int row) const { return from + size_t(row - first) * step; }
 };
 
-// Rows of one head of a prompt that look at the keys of all its rows. Queries, keys and values lie as the level puts them.
+// Rows of one head of a prompt that look at the keys of all its rows. What they look with lies as the level puts it.
 struct Look {
     const void* queries;           // (count, stride)
     int count, stride, size;

@@ -88,9 +88,11 @@ void mix_tile(const Look& look, int row, int strip, int end, const float* totals
             UNROLLED for (int s = 0; s < COUNT; s++)
                 mixed[r][s] = add_products(mixed[r][s], values[s], scores + size_t(r) * look.across + i);
     }
-    for (int r = 0; r < ROWS && row + r < look.count; r++)
-        UNROLLED for (int s = 0; s < COUNT; s++)
-            store(look.out + size_t(row + r) * look.out_stride + (strip + s) * LANES, mixed[r][s] * (1 / totals[row + r]));
+    UNROLLED for (int r = 0; r < ROWS; r++) {
+        if (row + r >= look.count) break;
+        float* out = look.out + size_t(row + r) * look.out_stride + strip * LANES;
+        UNROLLED for (int s = 0; s < COUNT; s++) store(out + s * LANES, mixed[r][s] * (1 / totals[row + r]));
+    }
 }
 
 template <int SIZE>

@@ -1,6 +1,6 @@
-// Reading a prompt: a stack of transformer layers (norms behind what is added) over all its rows at once, and its C
-// interface. Weights and rows are numbers of 8 bits in groups, attention is in floats. Every phase is cut into blocks of
-// rows and of panels; a row's numbers do not depend on how.
+// Reading a prompt: a stack of transformer layers (norms behind what is added) over all its rows at once, and its
+// C interface. Weights and rows are numbers of 8 bits in groups. Every phase is cut into blocks of rows and of panels; a
+// row's numbers do not depend on how.
 #include "errors.h"
 #include "kernel.h"
 #include "memory.h"
@@ -17,9 +17,9 @@ namespace native {
 namespace {
 
 constexpr int MOST_LAYERS = 256, MOST_WIDTH = 8192, MOST_TABLE = 1 << 20, MOST_READ = 4096;
-constexpr int BLOCK_ROWS = 48;   // of a product: their numbers of one group stay in the nearest cache
-constexpr int NORM_ROWS = 8;     // that are normed together
-constexpr float BLOCKED = -1e8f; // what is added to a score that counts nothing
+constexpr int BLOCK_ROWS = 8 * TILE;  // of a product: their numbers of one group stay in the nearest cache
+constexpr int NORM_ROWS = 8;          // that are normed together
+constexpr float BLOCKED = -1e8f;      // what is added to a score that counts nothing
 
 enum Phase {
     IN_PROJECTION, ATTENTION, OUT_PROJECTION, FIRST_NORM, FIRST_LINEAR, SECOND_LINEAR, SECOND_NORM, PHASES
@@ -83,12 +83,6 @@ public:
     void conclude(int) override {}
 
 private:
-    // What is done between two claims: rows and groups of outputs (or of heads).
-    struct Unit {
-        Span rows;
-        int group;
-    };
-
     int size() const { return shape_.width / shape_.heads; }
     int across() const { return (now_.rows + COLUMNS - 1) / COLUMNS * COLUMNS; }
     size_t head_step() const { return size_t(size()) * across() / level_.step; }  // of keys and values, in floats
@@ -107,6 +101,8 @@ private:
     Operand take_operand(size_t groups);
 
     void start(Span rows, int thread);
+    void add_features(Span rows, int thread);
+    void see(int row);
     void multiply(int phase, Span rows, int group, int thread);
     void finish(int phase, const Block& block, float* product);
     void put_heads(int layer, const Block& block, const float* product);
@@ -261,7 +257,7 @@ void Reader::run(int phase, int piece, int pieces, int thread) {
     const int64_t units = int64_t(blocks) * groups_of(phase);
     const Matrix* matrix = matrix_of(phase);
     for (int64_t unit = units * piece / pieces; unit < units * (piece + 1) / pieces; unit++) {
-        const Span rows = rows_of(phase).part(int(unit % blocks), blocks, matrix ? 6 : 1);
+        const Span rows = rows_of(phase).part(int(unit % blocks), blocks, matrix ? TILE : 1);
         const int group = int(unit / blocks);
         if (rows.count() == 0) continue;
         if (is_start(phase))
@@ -279,31 +275,35 @@ void Reader::run(int phase, int piece, int pieces, int thread) {
 
 // What features add, the numbers of the first layer's rows, and what each row sees.
 void Reader::start(Span rows, int thread) {
-    const auto& s = shape_;
     const Span featured{rows.first, rows.last < now_.featured ? rows.last : now_.featured};
-    if (featured.count() > 0) {
-        level_.prepare(features_, now_.features, featured.first, featured.last, featured_);
-        float* product = scratch_ + thread * scratch_step_;
-        const int at_once = s.group / PANEL;
-        for (int panel = 0; panel < features_.panels; panel += at_once) {
-            const int end = panel + at_once < features_.panels ? panel + at_once : features_.panels;
-            const int across = (end - panel) * PANEL;
-            level_.multiply_block(features_, featured_, {featured.first, featured.last, panel, end}, product);
-            for (int row = featured.first; row < featured.last; row++) {
-                float* to = now_.x + size_t(row) * s.width + panel * PANEL;
-                for (int i = 0; i < across; i++) to[i] += product[size_t(row - featured.first) * across + i];
-            }
+    if (featured.count() > 0) add_features(featured, thread);
+    level_.prepare(layers_[0].in_projection, now_.x, rows.first, rows.last, narrow_);
+    for (int row = rows.first; row < rows.last; row++) see(row);
+}
+
+void Reader::add_features(Span rows, int thread) {
+    level_.prepare(features_, now_.features, rows.first, rows.last, featured_);
+    float* product = scratch_ + thread * scratch_step_;
+    const int at_once = shape_.group / PANEL;
+    for (int panel = 0; panel < features_.panels; panel += at_once) {
+        const int end = panel + at_once < features_.panels ? panel + at_once : features_.panels;
+        const int across = (end - panel) * PANEL;
+        level_.multiply_block(features_, featured_, {rows.first, rows.last, panel, end}, product);
+        for (int row = rows.first; row < rows.last; row++) {
+            float* to = now_.x + size_t(row) * shape_.width + panel * PANEL;
+            for (int i = 0; i < across; i++) to[i] += product[size_t(row - rows.first) * across + i];
         }
     }
-    level_.prepare(layers_[0].in_projection, now_.x, rows.first, rows.last, narrow_);
-    for (int row = rows.first; row < rows.last; row++) {
-        free_[row] = last_[row] = now_.rows;
-        if (!now_.mask) continue;
-        const float* mask = now_.mask + size_t(row) * now_.rows;
-        while (last_[row] > 0 && mask[last_[row] - 1] <= BLOCKED) last_[row]--;
-        if (last_[row] == 0) last_[row] = now_.rows;  // it sees nothing: as the sums say
-        for (free_[row] = 0; free_[row] < last_[row] && mask[free_[row]] == 0; free_[row]++) continue;
-    }
+}
+
+// A row that sees nothing has what the sums say: everything behind a mask.
+void Reader::see(int row) {
+    free_[row] = last_[row] = now_.rows;
+    if (!now_.mask) return;
+    const float* mask = now_.mask + size_t(row) * now_.rows;
+    while (last_[row] > 0 && mask[last_[row] - 1] <= BLOCKED) last_[row]--;
+    if (last_[row] == 0) last_[row] = now_.rows;
+    for (free_[row] = 0; free_[row] < last_[row] && mask[free_[row]] == 0; free_[row]++) continue;
 }
 
 void Reader::multiply(int phase, Span rows, int group, int thread) {
@@ -340,7 +340,8 @@ void Reader::put_heads(int layer, const Block& block, const float* product) {
     const auto& s = shape_;
     const float scale = 1 / std::sqrt(float(size()));
     for (int panel = block.first_panel; panel < block.last_panel; panel++) {
-        const int kind = panel * PANEL / s.width, at = panel * PANEL % s.width, head = at / size(), inside = at % size();
+        const int kind = panel * PANEL / s.width, at = panel * PANEL % s.width;
+        const int head = at / size(), inside = at % size();
         const float* from = product + (panel - block.first_panel) * PANEL;
         const HeadRows rows{from, step, block.first_row, block.last_row, inside, size(), s.width, across(), scale};
         if (kind == 0) level_.put_queries(rows, queries_ + size_t(head) * size() / level_.step);
@@ -360,10 +361,10 @@ void Reader::attend(Span rows, int group, int thread) {
     float* mixed = scores + LOOK_ROWS * size_t(across());
     for (int at = from; at < from + count; at += size()) {
         const size_t head = head_step() * (at / size());
+        const float* queries = queries_ + (size_t(rows.first) * s.width + at) / level_.step;
         const float* mask = now_.mask ? now_.mask + size_t(rows.first) * now_.rows : nullptr;
-        level_.look({queries_ + (size_t(rows.first) * s.width + at) / level_.step, rows.count(), s.width, size(), keys_ + head,
-                     values_ + head, across(), free_ + rows.first, last_ + rows.first, mask, size_t(now_.rows), scores,
-                     mixed + (at - from), s.group});
+        level_.look({queries, rows.count(), s.width, size(), keys_ + head, values_ + head, across(),
+                     free_ + rows.first, last_ + rows.first, mask, size_t(now_.rows), scores, mixed + (at - from), s.group});
     }
     for (int row = rows.first; row < rows.last; row++)
         level_.round_group(mixed + size_t(row - rows.first) * s.group, count, s.group, narrow_, narrow_.at(row, group));
@@ -377,7 +378,9 @@ void Reader::norm(int phase, Span rows) {
         level_.add_and_norm(now_.x + at, added_ + at, shape_.width, is_first ? layer.norm1 : layer.norm2);
     }
     const bool is_over = !is_first && layer_of(phase) == shape_.layers - 1 && !shape_.vocabulary;
-    if (!is_over) level_.prepare(is_first ? layer.first_linear : *matrix_of(phase + 1), now_.x, rows.first, rows.last, narrow_);
+    if (is_over) return;
+    const Matrix& next = is_first ? layer.first_linear : *matrix_of(phase + 1);
+    level_.prepare(next, now_.x, rows.first, rows.last, narrow_);
 }
 
 }  // namespace
@@ -393,7 +396,8 @@ int voiced_reader_open(const native::ReaderShape* shape, const native::Array* ar
                        const char* level_name, void** handle) {
     const native::Level* level = native::level_named(level_name);
     if (!level) return native::NO_LEVEL;
-    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0) return native::BAD_SHAPE;
+    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0)
+        return native::BAD_SHAPE;
     try {
         auto reader = std::make_unique<native::Reader>(*shape, *level, threads);
         const native::Error error = reader->open(arrays, count);

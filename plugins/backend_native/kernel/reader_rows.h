@@ -3,8 +3,6 @@
 //
 // Here, too, a row gets the same operations in the same order whatever rows are computed with it.
 
-constexpr int TILE = 6;  // rows of a product that are computed together
-
 // One group of inputs: ROWS rows times COUNT strips are added to `out` (rows, across).
 template <int ROWS, int COUNT>
 void add_group(const Matrix& m, int strip, const Operand& in, int row, int g, float* out, size_t across) {
@@ -24,7 +22,8 @@ void add_group(const Matrix& m, int strip, const Operand& in, int row, int g, fl
 }
 
 template <int COUNT>
-void add_group_of(int rows, const Matrix& m, int strip, const Operand& in, int row, int g, float* out, size_t across) {
+void add_group_of(int rows, const Matrix& m, int strip, const Operand& in, int row, int g, float* out,
+                  size_t across) {
     switch (rows) {
         case 1: return add_group<1, COUNT>(m, strip, in, row, g, out, across);
         case 2: return add_group<2, COUNT>(m, strip, in, row, g, out, across);
@@ -43,7 +42,8 @@ void multiply_strips(const Matrix& m, const Operand& in, const Block& block, int
             store(out + (row - block.first_row) * across + s * LANES, load(m.bias + (strip + s) * LANES));
     for (int g = 0; g < m.groups; g++)
         for (int row = block.first_row; row < block.last_row; row += TILE)
-            add_group_of<COUNT>(block.last_row - row, m, strip, in, row, g, out + (row - block.first_row) * across, across);
+            add_group_of<COUNT>(block.last_row - row, m, strip, in, row, g, out + (row - block.first_row) * across,
+                                across);
 }
 
 // out = weights * operand + bias, of the rows and panels of a block; weights have groups.
@@ -70,7 +70,8 @@ inline Floats gelu(Floats x) {
 }
 
 void activate(float* x, int count, Activation kind) {
-    for (int i = 0; i < count; i += LANES) store(x + i, kind == GELU ? gelu(load(x + i)) : larger(Floats{}, load(x + i)));
+    for (int i = 0; i < count; i += LANES)
+        store(x + i, kind == GELU ? gelu(load(x + i)) : larger(Floats{}, load(x + i)));
 }
 
 void to_halves(const float* from, int count, uint16_t* to) {

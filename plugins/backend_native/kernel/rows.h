@@ -27,8 +27,8 @@ inline float largest_of(Floats values) {
     return most;
 }
 
-// `count` floats -> `group` numbers of 8 bits (zeros behind them) at block `at` of the operand; the largest becomes 127.
-// What is not finite makes the scale not a number, so that it is still seen in the logits.
+// `count` floats -> `group` numbers of 8 bits (zeros behind them) at block `at` of the operand; the largest becomes
+// 127. What is not finite makes the scale not a number, so that it is still seen in the logits.
 void round_group(const float* from, int count, int group, Operand& to, size_t at) {
     int8_t* numbers = to.numbers + at * group;
     Floats most = {}, nothing = {};

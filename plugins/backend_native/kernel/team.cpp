@@ -91,7 +91,8 @@ void Team::take_part(int number) {
         work_->conclude(phase);
         finished_.store(0, std::memory_order_relaxed);
         const bool is_last = phase + 1 == work_->phases();
-        const Claim next{claim.work, is_last ? IDLE : claim.phase + 1, is_last ? 0 : uint64_t(work_->pieces_of(phase + 1)), 0};
+        const uint64_t after = is_last ? 0 : uint64_t(work_->pieces_of(phase + 1));
+        const Claim next{claim.work, is_last ? IDLE : claim.phase + 1, after, 0};
         claim_.store(next.word(), std::memory_order_release);
     }
 }
