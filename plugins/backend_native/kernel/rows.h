@@ -15,17 +15,21 @@
 
 #include "elementary.h"
 
-inline float sum_of(Floats values) {
-    float total = 0;
-    for (int lane = 0; lane < LANES; lane++) total += values[lane];
-    return total;
+template <int BY, class Vector, int... LANE>
+inline Vector turned(Vector values, std::integer_sequence<int, LANE...>) {
+    return __builtin_shufflevector(values, values, (LANE ^ BY)...);
 }
 
-inline float largest_of(Floats values) {
-    float most = values[0];
-    for (int lane = 1; lane < LANES; lane++) most = values[lane] > most ? values[lane] : most;
-    return most;
+// All lanes become what `both` makes of all lanes: each with its neighbour BY lanes away, then by half of that.
+template <int BY = LANES / 2, class Vector, class Both>
+inline Vector folded(Vector values, Both both) {
+    if constexpr (BY == 0) return values;
+    else return folded<BY / 2>(both(values, turned<BY>(values, std::make_integer_sequence<int, LANES>())), both);
 }
+
+inline float sum_of(Floats values) { return folded(values, [](Floats a, Floats b) { return a + b; })[0]; }
+inline int32_t sum_of(Ints values) { return folded(values, [](Ints a, Ints b) { return a + b; })[0]; }
+inline float largest_of(Floats values) { return folded(values, larger)[0]; }
 
 // `count` floats -> `group` numbers of 8 bits (zeros behind them) at block `at` of the operand; the largest becomes
 // 127. What is not finite makes the scale not a number, so that it is still seen in the logits.
@@ -45,10 +49,8 @@ void round_group(const float* from, int count, int group, Operand& to, size_t at
         total += whole;
         *reinterpret_cast<LooseNumbers*>(numbers + k) = __builtin_convertvector(whole, Numbers);
     }
-    int32_t sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += total[lane];
     to.scales[at] = peak / 127 + sum_of(nothing);
-    to.offsets[at] = -OFFSET * sum;
+    to.offsets[at] = -OFFSET * sum_of(total);
 }
 
 // Rows first … last - 1 of x (rows, inputs), as `m` multiplies them.
