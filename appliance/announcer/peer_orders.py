@@ -10,6 +10,7 @@ from appliance.announcer.peer_outlet import PeerOutlet
 from appliance.announcer.peer_wire import ORDERS, SOUNDS, STATES, order_id
 from appliance.announcer.records import Announcement
 from appliance.contracts import JsonDict
+from appliance.errors import Unavailable
 from appliance.events import DONE, Event
 from appliance.settings import ZoneSettings
 from appliance.voices.blobs import BlobStore
@@ -46,21 +47,26 @@ class PeerOrders:
         return await self._outlet.ask(row.tenant, ORDERS, document)
 
     async def send_sound(self, row: Announcement, have: int, may_go_on: Callable[[], Awaitable[None]]) -> None:
-        """Piece by piece from where it broke off; `may_go_on` returns when the next piece may go.
+        """Piece by piece from where it broke off; `may_go_on` returns when the next piece may go. An empty piece goes
+        where all is there and that box went down before it had looked at it.
 
-        Raises NotFound and Corrupt as well.
+        Raises Unavailable, NotFound and Corrupt.
         """
         digest = row.audio or ""
         await asyncio.to_thread(self._blobs.verify, digest)
         path = await asyncio.to_thread(self._blobs.path, digest)
         size = path.stat().st_size
-        while have < size:
+        have = have if have <= size else 0  # that box starts anew, too
+        while True:
             await may_go_on()
             piece = await asyncio.to_thread(_read_piece, path, have)
             answer = await self._outlet.send(row.tenant, "PUT", f"{SOUNDS}/{digest}/{size}/{have}", piece)
             if answer.get("is_complete"):
                 return
-            have = int(answer["have"])
+            start, have = have, int(answer["have"])
+            if have <= start:  # it has lost some: asked anew, it says from where
+                reason = f"it keeps {have} of {start} bytes"
+                raise Unavailable("peer_unreachable", url=self._settings.peer, reason=reason)
 
     async def stop(self, row: Announcement) -> JsonDict:
         """Have it stopped; how it stands."""

@@ -152,8 +152,13 @@ class Scheduler:
             schedules = await self._store.in_force()
         self._due = {key: self._due[key] for key in map(_due_key, schedules) if key in self._due}
         for schedule in schedules:
-            if schedule.decided_until < now and await self._is_due(schedule, now):
-                await self._decide(schedule, now)
+            try:
+                if schedule.decided_until < now and await self._is_due(schedule, now):
+                    await self._decide(schedule, now)
+            except StorageFull:
+                raise
+            except VoicedError as error:  # a time zone that is gone, say: the others are due all the same
+                log.warning("schedule %s cannot be decided: %s", schedule.name, error)
 
     async def _is_due(self, schedule: Schedule, now: datetime) -> bool:
         """Whether there is something to write down: an occurrence, or that for long there was none."""

@@ -30,7 +30,7 @@ from appliance.voices.records import NewRendition, to_json
 from appliance.voices.renditions import RenditionStore
 
 MOST_BYTES = 1 << 30  # of one file
-ARRIVALS_KEPT_S = 7 * 86_400.0  # so long after it was sent, an offer may name a file
+ARRIVALS_KEPT_S = 7 * 86_400.0  # so long after it was sent, an offer may name a file, and be taken back itself
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -134,9 +134,7 @@ class OfferDesk:
 
     def _take(self, peer: Peer, offer: Offer, offer_id: str, ours: frozenset[str]) -> JsonDict:
         place = self._place(peer)
-        for arrival in place.glob("*.here"):
-            if time.time() - arrival.stat().st_mtime > ARRIVALS_KEPT_S:  # a sound that was played is in no publication
-                arrival.unlink(missing_ok=True)
+        _tidy(place)
         missing = [
             {"sha256": digest, "have": _size(place / f"{digest}.part")}
             for digest in dict.fromkeys(line.sha256 for line in offer.lines)
@@ -153,6 +151,9 @@ class OfferDesk:
         size, offset = where
         path = place / f"{digest}.part"
         have = _size(path)
+        if have > size:  # nobody has sent that: from the beginning
+            path.unlink(missing_ok=True)
+            have = 0
         if offset != have:  # a piece that came twice, or one whose forerunner was lost
             return {"have": have, "is_complete": False}
         try:
@@ -235,6 +236,17 @@ class OfferDesk:
         )
         await self._renditions.add(peer.tenant, new)
         await asyncio.to_thread(_arrival(place, line.sha256).unlink, missing_ok=True)
+
+
+def _tidy(place: Path) -> None:
+    """What is old goes: offers that were carried or given up, parts of files, sounds that were played."""
+    for path in place.iterdir() if place.is_dir() else ():
+        if time.time() - path.stat().st_mtime <= ARRIVALS_KEPT_S:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _arrival(place: Path, digest: str) -> Path:

@@ -74,16 +74,18 @@ class _StagedOffer(StagedDelivery):
             self._link.send("POST", f"/v1/peer/offers/{self._offer}/revert", b"{}")
 
     def _send(self, line: DeliveredLine, offset: int) -> None:
+        """Piece by piece; an empty one where all is there and that box went down before it had looked at it."""
         content = Path(line.path).read_bytes()
-        while offset < len(content):
+        offset = offset if offset <= len(content) else 0  # that box starts anew, too
+        while True:
             start, part = offset, content[offset : offset + CHUNK_BYTES]
             path = f"/v1/peer/blobs/{line.sha256}/{len(content)}/{start}"
             answer = self._insist(lambda path=path, part=part: self._link.send("PUT", path, part))  # type: ignore[misc]
-            offset = int(answer["have"])
-            if offset <= start and not answer.get("is_complete"):
-                raise Unavailable("peer_unreachable", url=self._link.url, reason=f"it keeps {offset} of {start} bytes")
             if answer.get("is_complete"):
                 return
+            offset = int(answer["have"])
+            if offset <= start:
+                raise Unavailable("peer_unreachable", url=self._link.url, reason=f"it keeps {offset} of {start} bytes")
 
     def _insist(self, send: Callable[[], JsonDict]) -> JsonDict:
         """A cut connection is tried again until patience ends. Raises Unavailable, Forbidden."""

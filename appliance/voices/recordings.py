@@ -21,6 +21,7 @@ from appliance.vault.room import Vault
 from appliance.vault.values import open_text, seal_text
 from appliance.voices.blobs import BlobStore
 from appliance.voices.records import NewRecording, Recording, clean_name, new_id, report_as_json, to_json
+from appliance.voices.sounds import is_needed
 
 MAX_TRANSCRIPT = 20_000  # characters; ten minutes of speech are about half of it
 _SOURCES = ("", "given", "asr", "prompt")
@@ -191,12 +192,7 @@ def _bury(db: sqlite3.Connection, recording: Recording) -> str:
     query = "UPDATE recordings SET deleted_at = ?, transcript = '' WHERE tenant = ? AND id = ? AND deleted_at IS NULL"
     if not db.execute(query, (utc_now(), *key)).rowcount:
         raise NotFound("recording_not_found", recording=recording.id)
-    needed = (
-        "SELECT 1 FROM recordings WHERE sha256 = :digest AND deleted_at IS NULL"
-        " UNION ALL SELECT 1 FROM renditions WHERE sha256 = :digest"
-        " UNION ALL SELECT 1 FROM voice_versions WHERE instr(files, :digest) > 0"
-    )
-    return "" if db.execute(needed, {"digest": sha256}).fetchone() else sha256
+    return "" if is_needed(db, recording.tenant, (), sha256) else sha256
 
 
 def _recording(row: sqlite3.Row) -> Recording:

@@ -105,6 +105,7 @@ def test_what_is_carried_to_a_killed_box_or_by_one_arrives_once(pair: tuple[Box,
             chance.choice(pair).kill()
         while ended(first, publication) != "published":  # it gave up while the other box was away: a person asks again
             failed += 1
+            assert failed <= ROUNDS * KILLS, first.running.output()[-2000:]
             publication = publish(first)
         mine, theirs = carried(first), carried(second)
         assert mine == theirs and mine.keys() == words.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from appliance.audio.files import read_audio, to_mono
 from appliance.audio.tags import read_tags
 from appliance.audio.watermark import find_watermark
 from appliance.contracts import Audio
+from appliance.doors.http.marks import MOST_STRANGERS
 from appliance.voices.records import NewConsent, NewVersion, NewVoice
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -65,7 +67,9 @@ FILES = {
     "doors/http/recordings.py:FileResponse": "what a person said",
     "doors/http/versions.py:FileResponse": "what a person said, and pictures",
     "doors/http/marks.py:read_bytes": "rendered lines, cues and tracks: marked and tagged when they were filed",
-    "doors/http/scripts.py:read_bytes": "an archive of such lines",
+    "doors/http/marks.py:send_parts": "the same",
+    "doors/http/scripts.py:send_parts": "an archive of such lines",
+    "doors/http/exports.py:send_parts": "weights of a voice",
     "doors/http/dubbings.py:read_bytes": "subtitles that came in",
     "doors/http/pages.py:read_bytes": "the console",
     "doors/http/trust.py:read_bytes": "certificates",
@@ -79,7 +83,8 @@ async def test_every_file_that_leaves_is_known():
         for path in (APPLIANCE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 name = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
-                if name in {"FileResponse", "SoundFile"} or (
+                name = name or getattr(getattr(node, "func", None), "id", "")
+                if name in {"FileResponse", "SoundFile", "send_parts"} or (
                     folder == "doors" and isinstance(node, ast.Attribute) and node.attr == "read_bytes"
                 ):
                     found.add(f"{path.relative_to(APPLIANCE).as_posix()}:{name or node.attr}")
@@ -145,6 +150,22 @@ async def detect(box, data: bytes, **headers) -> dict:
     async with box.client.post("/v1/detect", data=data, headers=headers) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.json()
+
+
+async def test_a_few_strangers_at_a_time_may_hand_in_files_and_who_is_known_always(tmp_path):
+    async with open_box(tmp_path, admin_token="open sesame") as guarded:
+        port = int(guarded.url.rpartition(":")[2])
+        lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_STRANGERS)]
+        for _, writer in lines:  # they send the beginning of a file and fall silent
+            writer.write(b"POST /v1/detect HTTP/1.1\r\nHost: box\r\nContent-Length: 1000\r\n\r\nRIFF")
+        async with asyncio.timeout(20):
+            while len(list((tmp_path / "incoming").glob("*"))) < MOST_STRANGERS:
+                await asyncio.sleep(0.02)
+        async with guarded.client.post("/v1/detect", data=b"RIFF") as answer:
+            assert (answer.status, (await answer.json(content_type=None))["code"]) == (503, "detections_full")
+        credential = {"Authorization": "Bearer open sesame"}
+        async with guarded.client.post("/v1/detect", data=b"RIFF", headers=credential) as answer:
+            assert answer.status == 415  # it was looked at
 
 
 async def test_the_detector_leads_from_a_sound_to_its_audit_entry(box):

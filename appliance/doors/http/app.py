@@ -51,7 +51,7 @@ from appliance.doors.http import (
 from appliance.doors.http.answers import answer_json
 from appliance.doors.http.listeners import lan_speaks_tls, open_listeners
 from appliance.doors.http.routes import Answer, Handler, Route, RouteTable
-from appliance.doors.http.services import METRICS, SERVICES, STOPPING, STREAMS, TABLE, Services
+from appliance.doors.http.services import METRICS, SERVICES, STOPPING, STRANGERS, STREAMS, TABLE, Services
 from appliance.doors.http.uploads import sweep_incoming
 from appliance.plugin_manager import Plugins
 from appliance.security.tls import ServerCertificate
@@ -107,6 +107,7 @@ def make_app(services: Services) -> web.Application:
     app[METRICS] = services.metrics
     app[STOPPING] = asyncio.Event()
     app[STREAMS] = set()
+    app[STRANGERS] = set()
     app[TABLE] = RouteTable(BUILT_IN + plugin_routes(services.plugins))
     for route in app[TABLE]:
         app.router.add_route(route.method, route.path, route.handler)

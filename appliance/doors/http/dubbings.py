@@ -48,7 +48,7 @@ async def get_dubbing(request: web.Request) -> web.Response:
     return answer_json(show(await _find(request), language_of(request)))
 
 
-async def get_track(request: web.Request) -> web.Response:
+async def get_track(request: web.Request) -> web.StreamResponse:
     """`GET /v1/dubbings/{dubbing}/track`."""
     dubbing = await _find(request)
     path = await services_of(request).office.dubber.track(dubbing)
@@ -57,7 +57,7 @@ async def get_track(request: web.Request) -> web.Response:
     return await answer_filed(request, path, facts, {"Content-Type": f"audio/{dubbing.spec['format']}"})
 
 
-async def get_cue(request: web.Request) -> web.Response:
+async def get_cue(request: web.Request) -> web.StreamResponse:
     """`GET /v1/dubbings/{dubbing}/cues/{cue}/audio`: one cue (from 1) as FLAC, as it was spoken."""
     dubbing, number = await _find(request), request.match_info["cue"]
     if not (number.isascii() and number.isdigit() and len(number) < 7 and 1 <= int(number) <= len(dubbing.cues)):

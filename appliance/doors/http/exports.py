@@ -14,6 +14,7 @@ from aiohttp import web
 
 from appliance.contracts import VoiceAssets
 from appliance.doors.http.access import principal_of
+from appliance.doors.http.answers import send_parts
 from appliance.doors.http.bodies import read_record
 from appliance.doors.http.job_schemas import ExportAsked
 from appliance.doors.http.routes import Answer, Body, Route
@@ -45,14 +46,7 @@ async def export_voice(request: web.Request) -> web.StreamResponse:
         )
         await services.audit.record(told)
         headers = {"Content-Disposition": f'attachment; filename="{path.name}"', "X-Voice-Version": version.spec}
-        response = web.StreamResponse(headers={**headers, "Content-Type": ZIP})
-        response.content_length = path.stat().st_size
-        await response.prepare(request)
-        with path.open("rb") as file:
-            while part := await asyncio.to_thread(file.read, 1 << 20):
-                await response.write(part)
-        await response.write_eof()
-    return response
+        return await send_parts(request, path, {**headers, "Content-Type": ZIP})
 
 
 @contextlib.asynccontextmanager

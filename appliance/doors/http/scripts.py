@@ -10,7 +10,7 @@ from aiohttp import web
 
 from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import answer_json, answer_page
+from appliance.doors.http.answers import answer_json, answer_page, send_parts
 from appliance.doors.http.bodies import read_bytes, read_query, read_record
 from appliance.doors.http.live import stream_events
 from appliance.doors.http.marks import answer_filed, require_right
@@ -199,13 +199,12 @@ async def get_archive(request: web.Request) -> web.StreamResponse:
     path = await asyncio.to_thread(archive_of, delivery, asked.format, folder, provenance)
     name = f'attachment; filename="{publication.script}-{publication.number}-{asked.format}.zip"'
     try:
-        content = await asyncio.to_thread(path.read_bytes)
+        return await send_parts(request, path, {"Content-Type": "application/zip", "Content-Disposition": name})
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
-    return web.Response(body=content, headers={"Content-Type": "application/zip", "Content-Disposition": name})
 
 
-async def get_line(request: web.Request) -> web.Response:
+async def get_line(request: web.Request) -> web.StreamResponse:
     """`GET …/publications/{publication}/lines/{line}/audio`: one line as FLAC."""
     publication, wanted = await _publication(request), request.match_info["line"]
     line = next((one for one in publication.lines if one.name == wanted), None)

@@ -85,6 +85,7 @@ SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
 STOPPING: web.AppKey[asyncio.Event] = web.AppKey("stopping", asyncio.Event)  # set once no new request is taken
 STREAMS: web.AppKey[set[object]] = web.AppKey("streams", set)  # one for each open `/v1/stream`
+STRANGERS: web.AppKey[set[object]] = web.AppKey("strangers", set)  # one for each whose file is being looked at
 TABLE: web.AppKey[RouteTable] = web.AppKey("table", RouteTable)
 
 
