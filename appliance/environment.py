@@ -24,6 +24,11 @@ def child_environment(threads: int) -> dict[str, str]:
     return {**kept, **limits, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 
 
+def player_environment() -> dict[str, str]:
+    """The environment of a player: whatever sound systems may want to know, and no setting, since some are secrets."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("VOICED_")}
+
+
 def terminal_language() -> str:
     """What the terminal's own variables ask for ("zh_CN.UTF-8"), "" when they say nothing."""
     return next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from appliance.contracts import Audio, JsonDict
+from appliance.environment import player_environment
 from appliance.framing import FrameStream, FramingError, open_frame_stream
 
 log = logging.getLogger(__name__)
@@ -216,6 +217,7 @@ class PlayerLink:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env=player_environment(),
             start_new_session=True,  # Ctrl-C in the daemon's terminal is not for the player
         )
 

@@ -127,7 +127,7 @@ class Dubber:
         """Begin a narration. Raises InvalidInput (subtitles_unreadable, subtitles_empty, max_speed_out_of_range,
         format_unknown), and what the first cue's text or voice raises, so that a mistake is told at once.
         """
-        cues = read_subtitles(new.content)
+        cues = await asyncio.to_thread(read_subtitles, new.content)
         if not SPEEDS[0] <= new.max_speed <= SPEEDS[1]:
             raise InvalidInput("max_speed_out_of_range", speed=new.max_speed, lowest=SPEEDS[0], highest=SPEEDS[1])
         if new.format not in ("wav", "flac"):

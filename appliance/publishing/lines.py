@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from appliance.contracts import JsonDict
@@ -15,6 +17,7 @@ MOST_LINES = 20_000
 MOST_SPOKEN = 50_000  # lines times values of their variables
 MOST_CHARACTERS = 5_000  # of one line
 MOST_VALUES = 1_000  # of one variable
+LONGEST_NAME = 80  # of a line, also with the values of its variables
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,39})\}")
 _IN_A_NAME = re.compile(r"[^A-Za-z0-9]+")
@@ -45,6 +48,16 @@ def check_revision(new: NewRevision) -> None:
     if missing:
         first, names = next(iter(missing.items()))
         raise InvalidInput("variable_missing", lines=len(missing), line=first, names=", ".join(names))
+    _check_names(new)
+
+
+def _check_names(new: NewRevision) -> None:
+    """A line with a value of its variable may be called like another line: one would take the other's file."""
+    seen: set[str] = set()
+    for name, _ in itertools.islice(_choices(new.lines, new.variables), MOST_SPOKEN):
+        if name in seen:
+            raise InvalidInput("line_name_twice", line=name)
+        seen.add(name)
 
 
 def _check_variables(variables: Mapping[str, Sequence[str]]) -> None:
@@ -79,21 +92,50 @@ def spoken_lines(revision: Revision) -> tuple[SpokenLine, ...]:
 
 
 def _spoken(revision: Revision) -> Iterator[SpokenLine]:
-    for line in revision.lines:
+    lines = {line.name: line for line in revision.lines}
+    for name, (line_name, chosen) in _choices(revision.lines, revision.variables):
+        line = lines[line_name]
+        yield SpokenLine(
+            name=name,
+            line=line.name,
+            text=fill(line.text, chosen),
+            voice=line.voice or revision.voice,
+            language=line.language or revision.language,
+            speed=line.speed,
+            values=chosen,
+        )
+
+
+def _choices(
+    lines: Sequence[Line], variables: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
+    """Every name under which something is spoken, with its line's and the values that are chosen."""
+    distinct = {name: tuple(dict.fromkeys(values)) for name, values in variables.items()}
+    parts = {name: _name_parts(values) for name, values in distinct.items() if len(values) > 1}
+    for line in lines:
         names = variables_of(line.text)
-        choices = [revision.variables[name] for name in names]
-        for values in itertools.product(*choices):
+        for values in itertools.product(*(distinct[name] for name in names)):
             chosen = dict(zip(names, values, strict=True))
-            varied = [chosen[name] for name in names if len(revision.variables[name]) > 1]
-            yield SpokenLine(
-                name="-".join((line.name, *map(_name_part, varied))),
-                line=line.name,
-                text=fill(line.text, chosen),
-                voice=line.voice or revision.voice,
-                language=line.language or revision.language,
-                speed=line.speed,
-                values=chosen,
-            )
+            varied = (parts[name][chosen[name]] for name in names if name in parts)
+            yield _short("-".join((line.name, *varied))), (line.name, chosen)
+
+
+def _name_parts(values: Sequence[str]) -> dict[str, str]:
+    """By value: how it is called in the names of files. Values that would be called alike get a mark of their own,
+    which does not depend on the others or on their order.
+    """
+    plain = {value: _name_part(value) for value in values}
+    shared = {part for part, count in Counter(plain.values()).items() if count > 1}
+    return {value: f"{part}-{_mark(value)}" if part in shared else part for value, part in plain.items()}
+
+
+def _short(name: str) -> str:
+    """At most `LONGEST_NAME` characters, different for different names."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 7]}-{_mark(name)}"
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 def _name_part(value: str) -> str:

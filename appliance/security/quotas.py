@@ -25,6 +25,7 @@ SELECT sha256 FROM recordings WHERE tenant = :tenant AND deleted_at IS NULL
 UNION SELECT sha256 FROM renditions WHERE tenant = :tenant
 UNION SELECT audio FROM spoken WHERE tenant = :tenant
 UNION SELECT audio FROM announcements WHERE tenant = :tenant AND audio IS NOT NULL
+UNION SELECT track FROM dubbings WHERE tenant = :tenant AND track IS NOT NULL
 UNION SELECT value FROM voice_versions, json_each(voice_versions.files) WHERE tenant = :tenant
 UNION SELECT value FROM models, json_each(models.files) WHERE tenant = :tenant AND removed_at IS NULL"""
 

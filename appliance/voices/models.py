@@ -19,6 +19,7 @@ from appliance.errors import Conflict, Corrupt, InvalidInput, NotFound, VoicedEr
 from appliance.paging import DEFAULT_LIMIT, Listing, Page, read_page
 from appliance.voices.blobs import BlobStore
 from appliance.voices.records import clean_name, to_json
+from appliance.voices.sounds import is_needed
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class ModelStore:
                     raise Conflict("model_in_use", model=model.name, voices=", ".join(users[:10]))
                 row = (utc_now(), tenant, model.id)
                 db.execute("UPDATE models SET removed_at = ? WHERE tenant = ? AND id = ?", row)
-                return model, [digest for digest in model.files.values() if not _is_needed(db, digest)]
+                return model, [digest for digest in model.files.values() if not is_needed(db, tenant, (), digest)]
 
             model, useless = await self._db.write(mark, durable=True)
             for digest in useless:
@@ -177,13 +178,6 @@ def _users(db: sqlite3.Connection, tenant: str, model: Model) -> list[str]:
         WHERE v.tenant = ? AND file.value = ? AND voices.deleted_at IS NULL AND v.number >= voices.first_number
         ORDER BY v.voice, v.number"""
     return [f"{row['voice']}@{row['number']}" for row in db.execute(query, (tenant, model.files["weights"]))]
-
-
-def _is_needed(db: sqlite3.Connection, digest: str) -> bool:
-    """Whether any row of any tenant still refers to the file; history counts."""
-    living = "SELECT 1 FROM models, json_each(models.files) AS file WHERE file.value = ? AND removed_at IS NULL LIMIT 1"
-    spoken = "SELECT 1 FROM voice_versions AS v, json_each(v.files) AS file WHERE file.value = ? LIMIT 1"
-    return any(db.execute(query, (digest,)).fetchone() is not None for query in (living, spoken))
 
 
 def _model(row: sqlite3.Row) -> Model:

@@ -246,7 +246,8 @@ async def test_quotas_answer_429_and_say_when_to_come_back(shop):
     status, problem, headers = await ask(shop, "/tts", token=token, **SAY)
     assert (status, problem["code"]) == (429, "quota_characters")
     assert 1 <= int(headers["Retry-After"]) <= 86_400
-    assert await code(shop, "/v1/recordings", "POST", token) == (429, "quota_storage")
+    for path in ("/v1/recordings", "/v1/dubbings", "/v1/scripts/closing/publish"):
+        assert await code(shop, path, "POST", token) == (429, "quota_storage")
     with pytest.raises(Exception, match="quota_jobs"):
         await shop.services.jobs._queue.add("small", "clone", {})
     quotas = shop.services.security.quotas

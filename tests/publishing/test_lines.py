@@ -37,10 +37,35 @@ def test_a_line_is_spoken_once_for_every_value_of_its_variables():
     assert found[-1].name == "open" and found[0].values == {"counter": "1", "who": "张先生"}
 
 
+def test_values_that_would_be_called_alike_are_not():
+    """A file per sound: one that is overwritten says something else."""
+    values = (
+        "3号柜台",
+        "3号窗口",
+        "北京市朝阳区第一大街",
+        "北京市朝阳区第一小街",
+        "A B",
+        "a-b",
+        "A-B",
+        "x" * 50,
+        "x" * 60,
+        "9",
+        "9",
+    )
+    found = spoken_lines(revision(Line("go", "请到{where}。"), variables={"where": values}))
+    assert len({one.name for one in found}) == len({one.text for one in found}) == len(set(values)) == len(found)
+    turned = spoken_lines(revision(Line("go", "请到{where}。"), variables={"where": values[::-1]}))
+    assert {one.name: one.text for one in turned} == {one.name: one.text for one in found}  # whatever their order
+    assert {one.name for one in found if one.values["where"] in ("9", "a-b")} == {"go-9", "go-a-b"}
+    many = dict.fromkeys("xyz", ("a" * 40, "b" * 40))
+    assert {len(one.name) for one in spoken_lines(revision(Line("go", "{x} {y} {z}"), variables=many))} == {80}
+
+
 @pytest.mark.parametrize(
     ("new", "code"),
     [
         (NewRevision((Line("a b", "x"),)), "line_name_invalid"),
+        (NewRevision((Line("a", "{n}"), Line("a-1", "x")), {"n": ("1", "2")}), "line_name_twice"),
         (NewRevision((Line("../up", "x"),)), "line_name_invalid"),
         (NewRevision((Line("a", "x"), Line("a", "y"))), "line_name_twice"),
         (NewRevision((Line("a", "x" * 5_001),)), "line_too_long"),

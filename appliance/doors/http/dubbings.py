@@ -24,6 +24,7 @@ from appliance.publishing.dubbing import Dubbing, NewDubbing
 
 async def submit(request: web.Request) -> web.Response:
     """`POST /v1/dubbings`: a file of subtitles, raw or multipart."""
+    await services_of(request).security.quotas.check_storage(principal_of(request).tenant)
     async with receive_upload(request, DubbingAsked) as upload:
         content = await asyncio.to_thread(upload.path.read_bytes)
         asked = upload.asked

@@ -151,6 +151,7 @@ async def publish(request: web.Request) -> web.Response:
     """`POST /v1/scripts/{script}/publish`."""
     asked = await read_record(request, PublishAsked)
     tenant, script = _which(request)
+    await services_of(request).security.quotas.check_storage(tenant)
     made = await _office(request).publisher.publish(tenant, script, asked.revision, principal_of(request).client)
     return _started(request, made)
 
