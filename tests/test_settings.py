@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from appliance.environment import read_service_manager
+from appliance.environment import player_environment, read_service_manager
 from appliance.errors import InvalidInput, NotFound
 from appliance.settings import load_settings
 
@@ -91,3 +91,10 @@ def test_who_delivers_without_a_label_keeps_the_log_of_it_for_six_months(monkeyp
         with pytest.raises(InvalidInput, match="settings_invalid"):
             load_settings(None, settings, tmp_path / "none.toml")
     assert load_settings(None, {"audit": {"retention_days": days}}, tmp_path / "none.toml").marks.profile == "eu"
+
+
+def test_a_player_hears_what_sound_systems_want_and_no_setting(monkeypatch):
+    monkeypatch.setenv("VOICED_ADMIN_TOKEN", "a secret")
+    monkeypatch.setenv("PULSE_SERVER", "unix:/run/pulse")
+    told = player_environment()
+    assert told["PULSE_SERVER"] == "unix:/run/pulse" and "a secret" not in told.values()
