@@ -15,7 +15,7 @@ from appliance.errors import InvalidInput
 T = TypeVar("T")
 
 DEFAULT_LIMIT = 50
-MAX_LIMIT = 200
+MAX_LIMIT = 500
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_page(
     limit: int,
     build: Callable[[sqlite3.Row], T],
 ) -> Page[T]:
-    """One page. `limit` above 200 gives 200; below 1 raises InvalidInput("limit_invalid")."""
+    """One page. `limit` above MAX_LIMIT gives that many; below 1 raises InvalidInput("limit_invalid")."""
     if limit < 1:
         raise InvalidInput("limit_invalid", limit=limit, most=MAX_LIMIT)
     limit = min(limit, MAX_LIMIT)
@@ -83,5 +83,7 @@ def _decode(cursor: str, length: int) -> tuple[str | int, ...]:
 
 
 def _is_place(value: object) -> bool:
-    """Text, or a number that SQLite can hold."""
-    return isinstance(value, str) or (type(value) is int and abs(value) < 1 << 63)
+    """Text or a number that SQLite can hold: text without half a surrogate pair."""
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return type(value) is int and abs(value) < 1 << 63

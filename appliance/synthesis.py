@@ -153,8 +153,9 @@ class Synthesis:
         withdrawals, plan = self._withdrawals, await self._plan(request)
         key = RenditionKey(request.tenant, plan.voice.voice, plan.rendition, plan.voice.owner)
         found = await self.cache.find(key)
-        self._quotas.spend_characters(request.tenant, len(plan.text))
-        self._admit(request.client)
+        self._require_room(request.client)
+        self._quotas.spend_characters(request.tenant, len(plan.text))  # not for what is turned away
+        self._active[request.client] += 1
         timings: dict[str, float] = {}
         served = self.cache.serve(key, found, request.priority, lambda: self._deliver(plan, timings))
         # each answer has marks of its own, so they come behind the cache
@@ -264,12 +265,11 @@ class Synthesis:
             check_symbols(override.reading)
         return text
 
-    def _admit(self, client: str) -> None:
+    def _require_room(self, client: str) -> None:
         if self._active[client] >= self._settings.max_waiting_per_client:
             raise Busy("client_busy", scope="client", active=self._active[client], retry_after_s=self._retry_after_s())
         if self.active >= self._settings.max_waiting:
             raise Busy("box_busy", scope="box", active=self.active, retry_after_s=self._retry_after_s())
-        self._active[client] += 1
 
     def _release(self, client: str, took_s: float) -> None:
         self._active[client] -= 1

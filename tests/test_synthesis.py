@@ -106,6 +106,7 @@ async def test_more_requests_than_places_are_refused_with_a_time_to_come_back(tm
             await speech.open(ask(client="c"))
         assert (same_client.value.code, box.value.code) == ("client_busy", "box_busy")
         assert box.value.measured["retry_after_s"] >= 1
+        assert speech._quotas._characters["main"] == 3 * len(TEXT)  # nothing is counted of what was turned away
         for one in held:
             await one.chunks.aclose()
         assert speech.active == 0

@@ -71,7 +71,12 @@ class ServerCertificate:
         is_new = not self._is_good(wanted)
         if is_new:
             self._issue(wanted)
-        self.context.load_cert_chain(self._folder / SERVER)
+        try:
+            self.context.load_cert_chain(self._folder / SERVER)
+        except ssl.SSLError:  # its key is damaged: the box need not stay shut for that
+            self._issue(wanted)
+            self.context.load_cert_chain(self._folder / SERVER)
+            return True
         return is_new
 
     def _names(self, addresses: Iterable[str]) -> set[x509.GeneralName]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import aiohttp
 import numpy as np
 import pytest
@@ -35,7 +37,12 @@ async def test_voices_are_listed_page_by_page(box):
     own = [row for row in rows if row["id"].startswith("sine-")]  # other tests of this box make voices, too
     assert [row["id"] for row in own] == ["sine-220", "sine-330", "sine-440", "sine-550", "sine-660"]
     assert all(row["current"] for row in own) and not any("tenant" in row for row in rows)
-    assert (await call(box, "GET", "/v1/voices", 422, params={"cursor": "!"}))["code"] == "cursor_invalid"
+    for strange in (
+        "!",
+        base64.urlsafe_b64encode(b'["\\ud800"]').decode(),
+        base64.urlsafe_b64encode(b"[[1]]").decode(),
+    ):
+        assert (await call(box, "GET", "/v1/voices", 422, params={"cursor": strange}))["code"] == "cursor_invalid"
     assert (await call(box, "GET", "/v1/voices", 422, params={"limit": "0"}))["code"] == "field_invalid"
 
 

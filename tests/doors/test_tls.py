@@ -86,6 +86,9 @@ async def test_the_server_certificate_follows_the_addresses_and_the_authority_st
     assert (known.not_valid_after_utc - known.not_valid_before_utc).days <= 398
     for file in (tls.AUTHORITY_KEY, tls.SERVER):
         assert (tmp_path / file).stat().st_mode & 0o077 == 0
+    served = (tmp_path / tls.SERVER).read_text()
+    (tmp_path / tls.SERVER).write_text(served[: served.index("-----BEGIN PRIVATE")] + "nonsense")
+    assert ServerCertificate(tmp_path, "Counter").cover(["10.0.0.7"])  # made anew
     (tmp_path / tls.AUTHORITY_KEY).write_text("nonsense")
     with pytest.raises(Corrupt, match="tls_key_damaged"):
         ServerCertificate(tmp_path, "Counter")
