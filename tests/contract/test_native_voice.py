@@ -127,6 +127,14 @@ def test_the_sound_does_not_depend_on_the_number_of_threads_or_on_what_was_said_
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_a_part_has_the_bits_of_the_whole_where_it_hears_the_same(file, level):
+    session, whole = load(file, level), feeds(140)
+    part = {"latent": np.ascontiguousarray(whole["latent"][:, :, 20:120]), "timbre": whole["timbre"]}
+    wanted = session.run(whole)["sound"][:, :, 600:800]
+    assert np.array_equal(session.run(part)["sound"][:, :, 400:600], wanted)
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_what_is_not_finite_stays_where_it_is_heard(file, level):
     session = load(file, level, threads=2)
     given = feeds(40)
