@@ -1,4 +1,4 @@
-"""A native kernel for the decoder of GPT-SoVITS' s1, in a distribution of its own (voiced-native).
+"""A native kernel for networks of GPT-SoVITS, in a distribution of its own (voiced-native).
 
 It needs a compiler to be built, which no box has to have. Imports are relative, because the package is `voiced_native`
 where it is installed and a folder among the plugins where it is developed.

@@ -39,13 +39,13 @@ class NativeBackend(Backend):
     """Computes s1, BERT, and flow and vocoder of s2, from plain arrays, with the best instructions that there are."""
 
     name = NAME
-    formats = (FORMAT, *READERS, VOICE)
+    formats: tuple[str, ...] = (FORMAT, *READERS)
     precisions: tuple[str, ...] = ("int8", "half")
 
     def __init__(self, level: str = "") -> None:
         self._level = level or os.environ.get(LEVEL, "")
         if is_worthwhile(self._level):
-            self.precisions = (*self.precisions, BF16)
+            self.formats, self.precisions = (*self.formats, VOICE), (*self.precisions, BF16)
 
     def probe(self) -> Probe:
         """Whether the kernel was built for this machine, and which instructions it uses."""

@@ -145,10 +145,12 @@ def test_what_is_not_finite_stays_where_it_is_heard(file, level):
     assert np.array_equal(session.run(given)["sound"], wanted)
 
 
-def test_the_portable_level_is_offered_on_request_only():
-    assert ("bf16" in NativeBackend().precisions) == ("avx512_bf16" in LEVELS)
-    assert "bf16" in NativeBackend("portable").precisions
-    assert "bf16" not in NativeBackend("avx2").precisions
+def test_the_portable_level_is_offered_on_request_only(file):
+    for level, is_offered in (("", "avx512_bf16" in LEVELS), ("portable", True), ("avx2", False)):
+        backend = NativeBackend(level)
+        assert ("s2_arrays" in backend.formats) == ("bf16" in backend.precisions) == is_offered
+    with pytest.raises(Unavailable, match="backend_un"):
+        load(file, "avx2")
 
 
 @pytest.mark.parametrize("level", LEVELS)
