@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.cli import add_action
+from appliance.cli.files import save
 from appliance.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -65,10 +66,7 @@ def verify(terminal: Terminal) -> int:
 def export(terminal: Terminal) -> int:
     file: Path = terminal.arguments.file
     body = terminal.client.call("GET", "/v1/audit/export").body
-    try:
-        file.write_bytes(body)
-    except OSError as error:
-        raise InvalidInput("file_unreadable", path=str(file), problem=error.strerror or str(error)) from error
+    save(file, body)
     count = body.count(b"\n") - 1
     if terminal.as_json:
         terminal.document({"file": str(file), "entries": count, "key": json.loads(body.partition(b"\n")[0])["key"]})

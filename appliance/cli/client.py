@@ -200,16 +200,20 @@ class Client:
 
     def _connect(self) -> http.client.HTTPConnection:
         """A connection that is not open yet. Raises InvalidInput("daemon_url_invalid")."""
-        address = urlsplit(self.url)
-        if address.scheme not in {"http", "https"} or not address.hostname:
+        try:
+            address = urlsplit(self.url)
+            scheme, host, port = address.scheme, address.hostname or "", address.port
+        except ValueError as error:
+            raise InvalidInput("daemon_url_invalid", url=self.url) from error
+        if scheme not in {"http", "https"} or not host:
             raise InvalidInput("daemon_url_invalid", url=self.url)
-        if address.scheme == "http":
-            return http.client.HTTPConnection(address.hostname, address.port, timeout=self.timeout_s)
+        if scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self.timeout_s)
         try:
             context = ssl.create_default_context(cafile=self.authority)
         except OSError as error:
             raise InvalidInput("file_unreadable", path=str(self.authority), problem=str(error)) from error
-        return http.client.HTTPSConnection(address.hostname, address.port, timeout=self.timeout_s, context=context)
+        return http.client.HTTPSConnection(host, port, timeout=self.timeout_s, context=context)
 
     @property
     def _prefix(self) -> str:

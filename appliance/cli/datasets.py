@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from appliance.cli import add_action
+from appliance.cli.files import save
 
 if TYPE_CHECKING:
     from appliance.cli.terminal import Terminal
@@ -42,7 +43,7 @@ def show_dataset(terminal: Terminal) -> int:
     path = f"/v1/datasets/{quote(given.id)}"
     dataset = terminal.client.get(path)
     if given.picture:
-        given.picture.write_bytes(terminal.client.call("GET", f"{path}/picture").body)
+        save(given.picture, terminal.client.call("GET", f"{path}/picture").body)
     if terminal.as_json:
         terminal.document(dataset)
         return 0

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.cli.files import save
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput, Unavailable
 
@@ -48,7 +49,7 @@ def dub(terminal: Terminal) -> int:
         terminal.tell("cli.dub_failed", reason=row["error"]["message"])
         return 1
     path = f"/v1/dubbings/{row['id']}"
-    given.file.write_bytes(terminal.client.call("GET", f"{path}/track").body)
+    save(given.file, terminal.client.call("GET", f"{path}/track").body)
     if given.cues is not None:
         _save_cues(terminal, path, len(row["cues"]), given.cues)
     if given.video is not None:
@@ -73,7 +74,7 @@ def _save_cues(terminal: Terminal, path: str, count: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, count + 1):
         content = terminal.client.call("GET", f"{path}/cues/{number}/audio").body
-        (folder / f"cue-{number:04d}.flac").write_bytes(content)
+        save(folder / f"cue-{number:04d}.flac", content)
 
 
 def _tell(terminal: Terminal, row: JsonDict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from appliance.cli.files import save
 from appliance.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def export_voice(terminal: Terminal) -> int:
             target = given.to / Path(name).name
             if target.exists():
                 raise InvalidInput("file_exists", path=str(target))
-            target.write_bytes(archive.read(name))
+            save(target, archive.read(name))
             written.append(str(target))
     if terminal.as_json:
         terminal.document({"files": written})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from appliance.cli import add_action
+from appliance.cli.files import save
 from appliance.contracts import JsonDict
 from appliance.errors import InvalidInput, NotFound
 
@@ -125,7 +126,10 @@ def _edited(present: JsonDict) -> JsonDict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "script.json"
         path.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-        subprocess.run([*editor, str(path)], check=True)
+        try:
+            subprocess.run([*editor, str(path)], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise InvalidInput("editor_failed", editor=shlex.join(editor), problem=str(error)) from error
         try:
             edited = json.loads(path.read_text(encoding="utf-8"))
             return {**present, **{key: edited[key] for key in kept}}
@@ -154,7 +158,7 @@ def import_script(terminal: Terminal) -> int:
 def export_script(terminal: Terminal) -> int:
     given = terminal.arguments
     query = {"format": _format(given.file), "revision": given.revision}
-    given.file.write_bytes(terminal.client.call("GET", f"{_path(given.script)}/export", query=query).body)
+    save(given.file, terminal.client.call("GET", f"{_path(given.script)}/export", query=query).body)
     return _written(terminal, given.file)
 
 
@@ -247,7 +251,7 @@ def save_archive(terminal: Terminal) -> int:
     if number is None:
         raise NotFound("publication_not_found", script=given.script, publication=0)
     path = f"{_path(given.script)}/publications/{number}/archive"
-    given.file.write_bytes(terminal.client.call("GET", path, query={"format": given.format}).body)
+    save(given.file, terminal.client.call("GET", path, query={"format": given.format}).body)
     return _written(terminal, given.file)
 
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from appliance.announcer.records import PRIORITIES
 from appliance.cli import add_action, add_common
+from appliance.cli.files import save as save_file
 from appliance.contracts import JsonDict
-from appliance.errors import InvalidInput, Unavailable
+from appliance.errors import Unavailable
 
 if TYPE_CHECKING:
     from appliance.cli.client import Client
@@ -82,10 +83,7 @@ def save(terminal: Terminal) -> int:
         seed=given.seed,
         stream=False,
     )
-    try:
-        target.write_bytes(answer.body)
-    except OSError as error:
-        raise InvalidInput("file_not_writable", path=str(target), problem=error.strerror or str(error)) from error
+    save_file(target, answer.body)
     version = answer.headers.get("x-voice-version", "")
     if terminal.as_json:
         terminal.document({"file": str(target), "bytes": len(answer.body), "format": wanted, "voice_version": version})

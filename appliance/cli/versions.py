@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from appliance.cli import add_action
+from appliance.cli.files import save
 from appliance.contracts import JsonDict
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def compare_versions(terminal: Terminal) -> int:
     sides = [answer["first"], answer["second"]]
     for side in sides:
         file = given.out / f"{side['voice']}.wav"
-        file.write_bytes(base64.b64decode(side.pop("audio_wav_base64")))
+        save(file, base64.b64decode(side.pop("audio_wav_base64")))
         side["file"] = str(file)
     if terminal.as_json:
         terminal.document(answer)

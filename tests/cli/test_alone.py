@@ -60,6 +60,12 @@ def test_an_absent_daemon_is_an_error_with_remedy(voiced):
         assert as_json.document["error"]["remedy"]
 
 
+@pytest.mark.parametrize("url", ["http://[", "http://box:99999", "box:8790", "http://"])
+def test_an_address_that_is_none_is_told(voiced, url):
+    outcome = voiced("voices", "list", "--url", url)
+    assert outcome.code == 1 and "[daemon_url_invalid]" in outcome.err
+
+
 @pytest.mark.parametrize(
     "asked",
     [

@@ -33,6 +33,10 @@ def test_a_script_is_written_published_changed_and_rolled_back(box, tmp_path):
     assert told.code == 0 and "politer" in told.out and "rollback" in told.out
     assert "bye" in box("script", "diff", "closing", "1", "2").out
     assert "closing" in box("script").out
+    nowhere = box("script", "export", "closing", "--file", str(tmp_path / "no" / "folder.csv"))
+    assert nowhere.code == 1 and "[file_not_writable]" in nowhere.err
+    given_up = box("script", "edit", "closing", EDITOR="false")
+    assert given_up.code == 1 and "[editor_failed]" in given_up.err
     target = tmp_path / "closing.zip"
     assert box("script", "archive", "closing", "--format", "ulaw", "--file", str(target)).code == 0
     assert "bye.ulaw" in zipfile.ZipFile(target).namelist()

@@ -97,6 +97,7 @@ async def get_system(request: web.Request) -> web.Response:
         "wyoming": services.wyoming.state(principal_of(request).tenant, language_of(request)),
         "audit": services.audit.state(),
         "gate": services.gate.state(),
+        "schedules": {"is_clock_unset": services.schedules.is_clock_unset},
         "keys": await lost_keys_of(services).state(language_of(request)),
         "storage": {"total_bytes": storage.total, "free_bytes": storage.free},
         "limits": {

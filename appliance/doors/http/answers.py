@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -14,8 +12,6 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 T = TypeVar("T")
-
-PART_BYTES = 1 << 20
 
 
 def encode_json(value: Any) -> bytes:
@@ -47,18 +43,6 @@ def as_json(record: Any) -> dict[str, Any]:
 def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer."""
     return web.Response(status=status, body=encode_json(value), content_type="application/json", headers=headers)
-
-
-async def send_parts(request: web.Request, path: Path, headers: Mapping[str, str]) -> web.StreamResponse:
-    """A file of any size, in pieces; it may be removed when this returns."""
-    with await asyncio.to_thread(path.open, "rb") as file:
-        response = web.StreamResponse(headers=dict(headers))
-        response.content_length = os.fstat(file.fileno()).st_size
-        await response.prepare(request)
-        while part := await asyncio.to_thread(file.read, PART_BYTES):
-            await response.write(part)
-        await response.write_eof()
-    return response
 
 
 def answer_page(

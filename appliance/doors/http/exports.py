@@ -14,8 +14,8 @@ from aiohttp import web
 
 from appliance.contracts import VoiceAssets
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import send_parts
 from appliance.doors.http.bodies import read_record
+from appliance.doors.http.files import send_parts
 from appliance.doors.http.job_schemas import ExportAsked
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import services_of

@@ -10,7 +10,8 @@ from pathlib import Path
 from aiohttp import web
 
 from appliance.doors.http.access import authenticate, principal_of
-from appliance.doors.http.answers import answer_json, send_parts
+from appliance.doors.http.answers import answer_json
+from appliance.doors.http.files import send_parts
 from appliance.doors.http.guard_schemas import DetectAsked, DetectionTold
 from appliance.doors.http.routes import Answer, Body, Route
 from appliance.doors.http.services import STRANGERS, services_of

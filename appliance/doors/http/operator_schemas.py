@@ -26,6 +26,7 @@ class SystemTold(Told):
     wyoming: dict[str, Any]
     storage: dict[str, Any]
     gate: dict[str, str]
+    schedules: dict[str, bool]
     keys: dict[str, Any]
 
 

@@ -10,8 +10,9 @@ from aiohttp import web
 
 from appliance.contracts import JsonDict
 from appliance.doors.http.access import principal_of
-from appliance.doors.http.answers import answer_json, answer_page, send_parts
+from appliance.doors.http.answers import answer_json, answer_page
 from appliance.doors.http.bodies import read_bytes, read_query, read_record
+from appliance.doors.http.files import send_parts
 from appliance.doors.http.live import stream_events
 from appliance.doors.http.marks import answer_filed, require_right
 from appliance.doors.http.middleware import language_of
