@@ -140,3 +140,16 @@ async def test_every_route_of_the_table_is_in_the_application_and_no_other(box):
 async def test_json_answers_are_plain_utf8(box):
     async with box.client.get("/v1/plugins", headers={"Accept-Language": "zh"}) as answer:
         assert json.loads((await answer.read()).decode("utf-8"))
+
+
+@pytest.mark.parametrize("field", ["seed", "stream", "format", "speaker", "lang", "speed", "text_lang"])
+async def test_values_of_another_kind_are_refused_by_name(box, field):
+    for value in ([], {}, [[1]]):
+        status, problem, _ = await post(box, json.dumps(SAY | {field: value}))
+        assert (status, problem["code"]) == (422, "field_invalid"), (field, value, problem)
+
+
+async def test_a_refusal_can_quote_half_a_character(box):
+    asked = {"name": "desk", "role": "speaker", "doors": ["\ud800"], "voices": ["\ud800"]}
+    status, problem, _ = await post(box, json.dumps(asked), path="/v1/tokens")
+    assert (status, problem["code"]) == (422, "field_invalid"), problem

@@ -77,7 +77,7 @@ class TokenAsked(Asked):
     def _known_doors(cls, doors: list[str]) -> list[str]:
         unknown = sorted(set(doors) - {*DOORS, "api"})
         if unknown:
-            raise ValueError(f"no such door: {', '.join(unknown)[:80]}")
+            raise ValueError(f"no such door: {', '.join(unknown)[:80]!a}")
         return doors
 
     @field_validator("voices")

@@ -71,14 +71,15 @@ class SpeechAsked(MannerAsked):
         reference = asked.pop("ref_audio_path", None)  # a registered voice id; never opened as a path
         if "speaker" not in asked and reference is not None:
             asked["speaker"] = reference
-        if asked.get("seed") in {-1, "-1", ""}:
+        if asked.get("seed") in [-1, "-1", ""]:  # lists: what was sent need not be hashable
             asked["seed"] = None
-        if asked.get("stream") in {2, 3, "2", "3"}:  # api_v2 grades how it streams
+        if asked.get("stream") in [2, 3, "2", "3"]:  # api_v2 grades how it streams
             asked["stream"] = True
         for name in ("format", "lang"):
             if isinstance(asked.get(name), str):
                 asked[name] = asked[name].lower()
-        asked |= {"format": API_V2_FORMATS[asked["format"]]} if asked.get("format") in API_V2_FORMATS else {}
+        if isinstance(asked.get("format"), str):
+            asked["format"] = API_V2_FORMATS.get(asked["format"], asked["format"])
         return asked
 
 
