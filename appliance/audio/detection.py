@@ -46,7 +46,7 @@ def _aigc(tags: dict[str, str]) -> JsonDict | None:
     """The implicit label of GB 45438-2025; what is no JSON object counts as none."""
     try:
         label = json.loads(tags.get("AIGC", "")[:_MAX_FIELD])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     inner = label.get("AIGC", label) if isinstance(label, dict) else None
     return {str(name): str(value) for name, value in inner.items()} if isinstance(inner, dict) else None

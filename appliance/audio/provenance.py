@@ -88,8 +88,10 @@ def read_provenance(data: bytes, format: str, anchors: str) -> JsonDict | None:
 
 
 def _is_generated(assertion: JsonDict) -> bool:
-    actions = assertion.get("data", {}).get("actions", ()) if assertion["label"].startswith("c2pa.actions") else ()
-    return any(action.get("digitalSourceType") == GENERATED for action in actions)
+    data = assertion.get("data")
+    if not assertion["label"].startswith("c2pa.actions") or not isinstance(data, dict):
+        return False  # whoever signed may have put anything there
+    return any(isinstance(one, dict) and one.get("digitalSourceType") == GENERATED for one in data.get("actions") or ())
 
 
 def _library() -> Any:

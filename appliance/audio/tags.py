@@ -57,12 +57,13 @@ def read_tags(data: bytes) -> dict[str, str]:
         if data[:4] in (b"RIFF", b"RF64"):
             return _read_riff(data)
         if data[:3] == b"ID3":  # before MP3 and ADTS; some put one before FLAC too
-            return read_tags(data[10 + _from_synchsafe(data[6:10]) :]) | _read_id3(data)
+            rest = data[10 + _from_synchsafe(data[6:10]) :]
+            return (read_tags(rest) if rest[:3] != b"ID3" else {}) | _read_id3(data)
         if data[:4] == b"fLaC":
             return _read_flac(data)
         if data[:4] == b"OggS":
             return _read_ogg(data[:_MOST_READ])
-    except (struct.error, ValueError, IndexError, UnicodeDecodeError):
+    except (struct.error, ValueError, LookupError):
         return {}
     return {}
 
