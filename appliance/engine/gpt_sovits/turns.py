@@ -75,8 +75,8 @@ class Listener:
 def choose(now: float, listeners: Sequence[Listener], seconds: Callable[[Work], float]) -> Listener | None:
     """Who computes next; it may be one that is between two units. None when nobody can."""
     there = [one for one in listeners if one.wanted or (one.rests is not None and now - one.rests < PAUSE_S)]
-    hearing = [(one, one.ends, sum(map(seconds, one.needs()))) for one in listeners if one.ends is not None]
-    ready = [(ends - need, one) for one, ends, need in hearing if one in there]
+    hearing = [_Need.of(one, one.ends, seconds) for one in listeners if one.ends is not None]
+    ready = [(need.begin, need.listener) for need in hearing if need.listener in there]
     new = min((one for one in there if one.ends is None), key=lambda one: one.arrived, default=None)
     if new is not None:
         unit = CAUTION * seconds(new.wanted) if new.wanted else 0.0
@@ -85,14 +85,39 @@ def choose(now: float, listeners: Sequence[Listener], seconds: Callable[[Work], 
     return min(ready, key=lambda row: row[0], default=(0.0, None))[1]
 
 
-def _spare(now: float, hearing: Sequence[tuple[Listener, float, float]]) -> float:
-    """Seconds in which nothing has to be done for those who listen: rows of (listener, end of its sound, need)."""
-    spare, needed = math.inf, 0.0
-    for one, ends, need in sorted(hearing, key=lambda row: row[1]):
-        if one.wanted is None and one.rests is None and ends - need < now:
+@dataclass(frozen=True)
+class _Need:
+    """What somebody who listens needs until the next part can be heard."""
+
+    listener: Listener
+    ends: float  # its sound
+    steps: float  # seconds of decoding, which is done at once for all of the same network
+    network: int
+    rest: float  # seconds
+
+    @classmethod
+    def of(cls, one: Listener, ends: float, seconds: Callable[[Work], float]) -> _Need:
+        works = one.needs()
+        steps = [work for work in works if work.kind == STEP]
+        decoding = sum(map(seconds, steps))
+        return cls(one, ends, decoding, steps[0].network if steps else 0, sum(map(seconds, works)) - decoding)
+
+    @property
+    def begin(self) -> float:
+        """When it has to be begun with at the latest."""
+        return self.ends - self.steps - self.rest
+
+
+def _spare(now: float, hearing: Sequence[_Need]) -> float:
+    """Seconds in which nothing has to be done for those who listen."""
+    spare, rest = math.inf, 0.0
+    steps: dict[int, float] = {}  # per network
+    for need in sorted(hearing, key=lambda need: need.ends):
+        if need.listener.wanted is None and need.listener.rests is None and need.begin < now:
             continue  # away and late: who does not fetch its sound is not waited for
-        needed += CAUTION * need
-        spare = min(spare, ends - now - needed)
+        steps[need.network] = max(steps.get(need.network, 0.0), need.steps)
+        rest += need.rest
+        spare = min(spare, need.ends - now - CAUTION * (sum(steps.values()) + rest))
     return spare
 
 

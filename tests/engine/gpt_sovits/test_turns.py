@@ -53,6 +53,15 @@ def test_what_all_listeners_still_need_counts_together() -> None:
     assert choose(1.0, [newcomer, *playing], seconds) in playing
 
 
+def test_steps_are_made_for_all_listeners_at_once() -> None:
+    newcomer = waiting(1.0, 0.2)
+    playing = [waiting(0.0, 0.1, ends=2.05) for _ in range(3)]
+    for kind, first in ((STEP, True), (SOUND, False)):
+        for one in playing:
+            one.needs = lambda kind=kind: (Work(kind, 0.3), Work(SOUND, 0.05))
+        assert (choose(1.0, [newcomer, *playing], seconds) is newcomer) == first
+
+
 def test_of_listeners_the_one_whose_next_part_has_to_be_begun_soonest_goes_first() -> None:
     soon, large = waiting(0.0, 0.1, ends=2.0, need=0.1), waiting(0.0, 0.1, ends=2.2, need=0.8)
     assert choose(1.0, [soon, large], seconds) is large
