@@ -195,7 +195,16 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
             await pool.warm()
         except VoicedError as error:
             log.error("the box cannot speak yet: %s", error)
+        stack.callback(asyncio.create_task(_prepare(synthesis, settings.tenant)).cancel)
         yield url
+
+
+async def _prepare(synthesis: Synthesis, tenant: str) -> None:
+    """The default voice, while the box is open already."""
+    try:
+        await synthesis.prepare(tenant)
+    except VoicedError as error:
+        log.info("no voice is made ready: %s", error)
 
 
 async def _enter(stack: AsyncExitStack, *managers: AbstractAsyncContextManager[object]) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RESTART_DELAYS_S = (0.0, 0.2, 1.0, 5.0, 15.0)  # by consecutive failures
 ATTEMPTS = 2
+VOICES_READY = 2  # the ones spoken last, which a new process makes ready before somebody asks
 GRACE_S = 1.0  # for a task past its deadline to stop before its process is killed
 
 
@@ -71,6 +72,7 @@ class _Seat:
     state: str = "waiting"  # waiting | starting | ready | busy | failed
     served: int = 0
     restarts: int = 0
+    preparing: dict[int, str] = field(default_factory=dict)  # number of the order -> key of the voice
 
 
 class Crew:
@@ -85,6 +87,7 @@ class Crew:
         self._arrived = asyncio.Condition()
         self._numbers = itertools.count(1)
         self._keepers: list[asyncio.Task[None]] = []
+        self._voices: dict[str, JsonDict] = {}  # by key, the one spoken last at the end
         self._settled = asyncio.Event()  # the first process is ready, or has failed
         self.failure: VoicedError | None = None  # why no process can be had, while that is so
 
@@ -119,6 +122,24 @@ class Crew:
         ticket = Ticket(next(self._numbers), order, priority, deadline_s, after=after)
         await self._enqueue(ticket)
         return ticket
+
+    async def prepare(self, voice: JsonDict) -> None:
+        """Have this voice made ready in all processes, now and whenever one is started."""
+        self._remember(voice)
+        for seat in self._seats:
+            await self._make_ready(seat, voice)
+
+    def _remember(self, voice: JsonDict) -> None:
+        self._voices.pop(voice["key"], None)
+        self._voices[voice["key"]] = voice
+        for key in list(self._voices)[:-VOICES_READY]:
+            del self._voices[key]
+
+    async def _make_ready(self, seat: _Seat, voice: JsonDict) -> None:
+        if seat.link is not None:
+            number = next(self._numbers)
+            seat.preparing[number] = voice["key"]
+            await seat.link.order({"op": "prepare", "voice": voice, "task": number})
 
     async def cancel(self, ticket: Ticket) -> None:
         """Nobody waits for this ticket any more."""
@@ -198,6 +219,7 @@ class Crew:
             finally:
                 self._settled.set()
                 seat.link = None
+                seat.preparing.clear()
             if held is not None and failures:  # it was to be this process's first task
                 held.events.put_nowait(self.failure or Unavailable("worker_died"))
                 held = None
@@ -217,6 +239,8 @@ class Crew:
         """Work through tickets until the process has been idle long enough. Raises WorkerDied when it dies."""
         seat.link = link
         self._settled.set()
+        for voice in list(self._voices.values()):
+            await self._make_ready(seat, voice)
         held: dict[int, Ticket] = {}
         ticket = first
         try:
@@ -225,13 +249,17 @@ class Crew:
                     await self._hand_over(link, ticket, held)
                 seat.state = "busy" if held else "ready"
                 event, ticket = await self._next_turn(link, held)
-                if event is not None:
+                if event is not None and event[0].get("task") in seat.preparing:
+                    self._prepared(seat, event[0])
+                elif event is not None:
                     seat.served += await self._deliver(held, *event)
                 elif ticket is None and held:
                     await self._end_late(link, held)
                 elif ticket is None:
                     return
         except WorkerDied:
+            for key in seat.preparing.values():  # it may have been this voice that it died of
+                self._voices.pop(key, None)
             for ticket in held.values():
                 await self._retry_or_fail(ticket, is_alone=len(held) == 1)
             raise
@@ -240,11 +268,20 @@ class Crew:
                 ticket.events.put_nowait(Unavailable("box_stopping"))
             raise
 
+    def _prepared(self, seat: _Seat, header: JsonDict) -> None:
+        """A voice that cannot be made ready is not tried again; who asks for it learns why."""
+        key = seat.preparing.pop(header["task"])
+        if header["event"] == "error":
+            log.info("%s is not made ready: %s", key, error_from_record(header["error"]))
+            self._voices.pop(key, None)
+
     async def _hand_over(self, link: WorkerLink, ticket: Ticket, held: dict[int, Ticket]) -> None:
         held[ticket.number] = ticket
         ticket.attempts += 1
         ticket.link = link
         ticket.ends_at = time.monotonic() + ticket.deadline_s
+        if "speak" in ticket.order:
+            self._remember(ticket.order["speak"]["voice"])
         await link.order({**ticket.order, "task": ticket.number})
 
     async def _next_turn(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.contracts import Audio, AudioChunk, JsonDict, QualityReport, SpeakTask, Transcript
+from appliance.contracts import Audio, AudioChunk, JsonDict, QualityReport, SpeakTask, Transcript, VoiceAssets
 from appliance.settings import WorkerSettings
 from appliance.workers.crew import Crew, Ticket
 from appliance.workers.records import (
@@ -19,6 +19,7 @@ from appliance.workers.records import (
     report_from_json,
     speak_task_as_json,
     transcript_from_json,
+    voice_as_json,
 )
 
 LISTEN_DEADLINE_S = 300.0  # ten minutes of sound, written down on a slow box
@@ -91,6 +92,10 @@ class WorkerPool:
         earlier = after._ticket if after is not None else None
         ticket = await self._speakers.submit(order, priority, self._clause_deadline_s, earlier)
         return SpeechTicket(self._speakers, ticket)
+
+    async def prepare(self, voice: VoiceAssets) -> None:
+        """Have the speakers make this voice ready, beside what they do; see `Engine.prepare`. Returns at once."""
+        await self._speakers.prepare(voice_as_json(voice))
 
     async def check(self, path: Path) -> QualityReport:
         """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""

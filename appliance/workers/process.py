@@ -30,7 +30,7 @@ from appliance.isolation import die_with_parent, leave_network
 from appliance.plugin_manager import Plugins, load_plugins
 from appliance.text.segments import language_of_code
 from appliance.workers.late_trials import LateTrials
-from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak_task_from_json
+from appliance.workers.records import SPEAKER, WorkerSpec, report_as_json, speak_task_from_json, voice_from_json
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
@@ -110,6 +110,12 @@ class WorkerProcess:
             header = {"event": "chunk", "task": order["task"], "rate": chunk.audio.sample_rate, "lufs": chunk.lufs}
             self._send({**header, "timings": dict(chunk.timings)}, samples.tobytes())
         self._send({"event": "done", "task": order["task"], "timings": timings})
+        self._tell_placements()
+
+    def _do_prepare(self, order: JsonDict, cancelled: threading.Event) -> None:
+        voice = voice_from_json(order["voice"])
+        self._engine(voice.engine).prepare(voice)
+        self._send({"event": "done", "task": order["task"]})
         self._tell_placements()
 
     def _do_check(self, order: JsonDict, cancelled: threading.Event) -> None:

@@ -61,23 +61,29 @@ class WorkerSpec:
         )
 
 
-def speak_task_as_json(task: SpeakTask) -> JsonDict:
-    voice = task.voice
+def voice_as_json(voice: VoiceAssets) -> JsonDict:
     files = {role: str(path) for role, path in voice.files.items()}
+    return {"key": voice.key, "engine": voice.engine, "files": files, "settings": voice.settings}
+
+
+def voice_from_json(record: JsonDict) -> VoiceAssets:
+    files = {role: Path(path) for role, path in record["files"].items()}
+    return VoiceAssets(record["key"], record["engine"], files, record["settings"])
+
+
+def speak_task_as_json(task: SpeakTask) -> JsonDict:
     return {
         "text": task.text,
         "language": task.language,
         "speed": task.speed,
         "seed": task.seed,
-        "voice": {"key": voice.key, "engine": voice.engine, "files": files, "settings": voice.settings},
+        "voice": voice_as_json(task.voice),
         "lexicon": [asdict(entry) for entry in task.lexicon],
     }
 
 
 def speak_task_from_json(record: JsonDict) -> SpeakTask:
-    voice = record["voice"]
-    files = {role: Path(path) for role, path in voice["files"].items()}
-    assets = VoiceAssets(voice["key"], voice["engine"], files, voice["settings"])
+    assets = voice_from_json(record["voice"])
     lexicon = tuple(Pronunciation(**entry) for entry in record["lexicon"])
     return SpeakTask(record["text"], assets, record["language"], record["speed"], record["seed"], lexicon)
 

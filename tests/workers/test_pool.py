@@ -67,6 +67,41 @@ async def test_a_worker_that_dies_before_its_first_audio_is_replaced_and_the_tas
         assert pool.state()[0]["restarts"] == 1
 
 
+async def made_ready(tmp_path: Path, count: int) -> list[list[str]]:
+    """Process and pitch of each voice, in order, once there are so many."""
+    file = tmp_path / "ready"
+    for _ in range(600):
+        rows = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        if len(rows) >= count:
+            break
+        await asyncio.sleep(0.05)
+    return rows
+
+
+async def test_voices_are_made_ready_before_they_are_asked_for_also_in_a_process_that_follows(tmp_path):
+    async with running(tmp_path) as pool:
+        await pool.warm()
+        await pool.prepare(task("", hz=220).voice)
+        first = await made_ready(tmp_path, 1)
+        await spoken(pool, task("hello", hz=440))
+        await spoken(pool, task("crash once", hz=330))
+        rows = await made_ready(tmp_path, 3)
+        following = {str(row["pid"]) for row in pool.state() if row["pid"]}
+    assert [pitch for _, pitch in first] == ["220"]
+    assert [pitch for _, pitch in rows[1:]] == ["440", "330"]  # the last two that spoke
+    assert {pid for pid, _ in rows[1:]} == following != {first[0][0]}
+
+
+async def test_a_voice_that_kills_its_process_while_it_is_made_ready_is_left_alone(tmp_path):
+    async with running(tmp_path) as pool:
+        await pool.warm()
+        await pool.prepare(replace(task("", hz=220).voice, settings={"hz": 220, "deadly": True}))
+        assert len(await made_ready(tmp_path, 1)) == 1
+        assert len(await spoken(pool, task("hello"))) == 2400
+        assert pool.state()[0]["restarts"] == 1
+        assert [pitch for _, pitch in await made_ready(tmp_path, 1)].count("220") == 1
+
+
 async def test_a_task_that_kills_every_worker_fails_and_the_others_go_on(tmp_path):
     async with running(tmp_path) as pool:
         outcomes = await asyncio.gather(
