@@ -191,12 +191,16 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         )
         url = await _open_doors(stack, services)
         write_daemon_info(state, {"url": url, "pid": os.getpid()})
-        try:
-            await pool.warm()
-        except VoicedError as error:
-            log.error("the box cannot speak yet: %s", error)
+        await _warm(pool)
         stack.callback(asyncio.create_task(_prepare(synthesis, settings.tenant)).cancel)
         yield url
+
+
+async def _warm(pool: WorkerPool) -> None:
+    try:
+        await pool.warm()
+    except VoicedError as error:
+        log.error("the box cannot speak yet: %s", error)
 
 
 async def _prepare(synthesis: Synthesis, tenant: str) -> None:
