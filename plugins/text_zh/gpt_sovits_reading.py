@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from appliance_plugins.text_zh.gpt_sovits_symbols import spell
 from appliance_plugins.text_zh.gpt_sovits_words import ALWAYS_ERHUA, FULL_TONE, NEUTRAL, NEVER_ERHUA
 from appliance_plugins.text_zh.simplification import load_simplifier
+from appliance_plugins.text_zh.words import load_words, make_tagger
 
 from appliance.text.frontends import Spoken
 from appliance.text.gpt_sovits_symbols import MARKS, UNKNOWN
@@ -43,27 +44,17 @@ class Readers:
 
 
 def load_readers() -> Readers:
-    """jieba with its tagger, pypinyin and OpenCC's characters; no cache file is read or written. Costs about 3 s."""
-    import logging
-    from pathlib import Path
-
-    import jieba
-    import jieba.posseg
+    """jieba with its tagger, pypinyin and OpenCC's characters; costs about a second. No cache file is used."""
     from pypinyin import Style, lazy_pinyin
 
-    jieba.setLogLevel(logging.WARNING)
-    tokenizer: Any = jieba.Tokenizer()
-    with (Path(jieba.__file__).parent / "dict.txt").open("rb") as dictionary:
-        tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(dictionary)
-    tokenizer.initialized = True
-    tagger = jieba.posseg.POSTokenizer(tokenizer)
+    tagger = make_tagger(load_words())
 
     def read(word: str, style: Any) -> list[str]:
         return list(lazy_pinyin(word, style=style, neutral_tone_with_five=True))
 
     return Readers(
         tag=lambda text: [Word(pair.word, pair.flag) for pair in tagger.lcut(text)],
-        cut_for_search=lambda text: list(tokenizer.cut_for_search(text)),
+        cut_for_search=lambda text: list(tagger.tokenizer.cut_for_search(text)),
         read_initials=lambda word: read(word, Style.INITIALS),
         read_finals=lambda word: [final or "?" for final in read(word, Style.FINALS_TONE3)],  # 呣 has none
         simplify=load_simplifier(),

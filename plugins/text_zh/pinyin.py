@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance_plugins.text_zh.phrases import LETTERS, NOT_ERHUA, PHRASES
+from appliance_plugins.text_zh.words import load_words, make_tokenizer
 
 _NUMERALS = "零〇一二三四五六七八九十百千万亿两几半"
 _SINGLE_DIGITS = "零〇一二三四五六七八九幺"
@@ -48,22 +49,10 @@ class Lexicon:
 
 
 def load_lexicon() -> Lexicon:
-    """jieba with its dictionary in memory and pypinyin; costs about 2 s.
-
-    jieba's own start would write (and later trust) a cache in the shared temporary folder, so the dictionary is parsed
-    from the package each time.
-    """
-    import logging
-    from pathlib import Path
-
-    import jieba
+    """jieba with its dictionary in memory and pypinyin; costs about a second."""
     from pypinyin import Style, lazy_pinyin
 
-    jieba.setLogLevel(logging.WARNING)
-    tokenizer: Any = jieba.Tokenizer()
-    with (Path(jieba.__file__).parent / "dict.txt").open("rb") as dictionary:
-        tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(dictionary)
-    tokenizer.initialized = True
+    tokenizer = make_tokenizer(load_words())
     for phrase in PHRASES:
         tokenizer.add_word(phrase)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from appliance_plugins.text_zh.frontend import MandarinFrontend
@@ -151,3 +152,13 @@ def test_normalisation_is_linear(unit: str) -> None:
 
     seconds(1000)
     assert seconds(40_000) < 3.0  # a quadratic pattern takes minutes
+
+
+def test_words_are_those_that_jieba_reads_itself():
+    import jieba.posseg
+    from appliance_plugins.text_zh.words import load_words, make_tagger
+
+    words, tokenizer = load_words(), jieba.Tokenizer()
+    with (Path(jieba.__file__).parent / "dict.txt").open("rb") as dictionary:
+        assert tokenizer.gen_pfdict(dictionary) == (words.frequencies, words.total)
+    assert make_tagger(words).word_tag_tab == jieba.posseg.POSTokenizer(tokenizer).word_tag_tab == words.tags

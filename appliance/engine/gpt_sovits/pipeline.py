@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -46,6 +46,7 @@ LANGUAGES = ("zh", "en", "ja", "ko", "yue")
 SPEED_RANGE = (0.5, 2.0)
 LIBRARIES = ("torch", "safetensors")
 PREPARED_VOICES = 64  # a few hundred kilobytes each
+REHEARSED = 20  # characters of its transcript that a voice says to nobody, as far as the first part of the sound
 FRAMING = 10  # characters: what reading costs whatever the length
 
 
@@ -127,7 +128,7 @@ class GptSovitsEngine(Engine):
         with loaded.networks.turns.listener(cancelled) as listener:
             yield from self._speak(task, loaded, listener)
 
-    def _speak(self, task: SpeakTask, loaded: _Loaded, listener: Listener) -> Iterator[AudioChunk]:
+    def _speak(self, task: SpeakTask, loaded: _Loaded, listener: Listener) -> Generator[AudioChunk]:
         from appliance.engine.gpt_sovits import speaking
 
         clock, networks = speaking.Clock(), loaded.networks
@@ -157,9 +158,13 @@ class GptSovitsEngine(Engine):
         networks = loaded.networks
         self._expect(voice, networks)
         with networks.turns.listener(threading.Event()) as listener:
-            self._voice(voice, networks, self._reader(voice, loaded, listener))
-        networks.sound(voice)
-        networks.decoder(voice).open()
+            settings = self._voice(voice, networks, self._reader(voice, loaded, listener)).settings
+            networks.sound(voice)
+            networks.decoder(voice).open()
+            words = settings.transcript[:REHEARSED]
+            if has_speech(words):  # backends prepare more when they compute for the first time
+                with closing(self._speak(SpeakTask(words, voice, settings.language), loaded, listener)) as sound:
+                    next(sound, None)
 
     def can_adapt(self) -> Probe:
         """Whether PyTorch is here; the weights to start from come with the task."""
