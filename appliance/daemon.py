@@ -192,7 +192,8 @@ async def serve(settings: Settings) -> AsyncIterator[str]:
         url = await _open_doors(stack, services)
         write_daemon_info(state, {"url": url, "pid": os.getpid()})
         await _warm(pool)
-        stack.callback(asyncio.create_task(_prepare(synthesis, settings.tenant)).cancel)
+        # waited for in the end, not cancelled: a file that is being decrypted would outlive the vault
+        stack.push_async_callback(asyncio.wait, {asyncio.create_task(_prepare(synthesis, settings.tenant))})
         yield url
 
 
