@@ -75,7 +75,7 @@ def _encode(values: list[str | int]) -> str:
 def _decode(cursor: str, length: int) -> tuple[str | int, ...]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput("cursor_invalid") from error
     if not isinstance(values, list) or len(values) != length or not all(map(_is_place, values)):
         raise InvalidInput("cursor_invalid")

@@ -80,25 +80,26 @@ def _read_csv(text: str, base: Revision | None) -> NewRevision:
         raise InvalidInput("script_unreadable", format="csv", problem=str(error)) from error
     if rows and not {"name", "text"} <= rows[0].keys():
         raise InvalidInput("script_unreadable", format="csv", problem="the first row must name the columns name, text")
-    lines = tuple(_line(row, f"row {number}") for number, row in enumerate(rows, start=2))
+    lines = tuple(_line(row, "csv", f"row {number}") for number, row in enumerate(rows, start=2))
     return NewRevision(lines, **_kept(base))
 
 
 def _read_json(text: str, base: Revision | None) -> NewRevision:
     try:
         document = json.loads(text)
-        lines = tuple(_line(row, f"line {number}") for number, row in enumerate(document["lines"], start=1))
+        json.dumps(document, ensure_ascii=False).encode()  # half a character is none
+        lines = tuple(_line(row, "json", f"line {number}") for number, row in enumerate(document["lines"], start=1))
         kept = _kept(base)
         variables = document.get("variables", kept.get("variables", {}))
         values = {str(name): tuple(map(str, given)) for name, given in dict(variables).items()}
         voice = str(document.get("voice", kept.get("voice", "")))
         language = str(document.get("language", kept.get("language", "auto")))
         return NewRevision(lines, values, voice, language, str(document.get("comment", "")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput("script_unreadable", format="json", problem=f"{type(error).__name__}: {error}") from error
 
 
-def _line(row: Mapping[str, Any], where: str) -> Line:
+def _line(row: Mapping[str, Any], format: str, where: str) -> Line:
     """A line from the cells of a table or the fields of an object; empty ones mean the default."""
     given: JsonDict = {key: row[key] for key in COLUMNS if row.get(key) not in (None, "")}
     try:
@@ -107,15 +108,15 @@ def _line(row: Mapping[str, Any], where: str) -> Line:
         given["cue"] = (float(cue[0]), float(cue[1])) if cue else None
         words = {key: str(given.get(key, "")) for key in COLUMNS if key != "speed"}
         return Line(**words, speed=given["speed"], cue=given["cue"])
-    except (TypeError, ValueError, IndexError) as error:
-        raise InvalidInput("script_unreadable", format="", problem=f"{where}: {error}") from error
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise InvalidInput("script_unreadable", format=format, problem=f"{where}: {error}") from error
 
 
 def _cues(revision: Revision) -> list[Cue]:
     without = next((line.name for line in revision.lines if line.cue is None), None)
     if without is not None:
         raise InvalidInput("cue_missing", line=without)
-    return [Cue(*line.cue, line.text) for line in revision.lines if line.cue is not None]
+    return [Cue(*line.cue, " ".join(line.text.split())) for line in revision.lines if line.cue is not None]
 
 
 def _read_cues(text: str, base: Revision | None) -> NewRevision:

@@ -17,6 +17,7 @@ MOST_LINES = 20_000
 MOST_SPOKEN = 50_000  # lines times values of their variables
 MOST_CHARACTERS = 5_000  # of one line
 MOST_VALUES = 1_000  # of one variable
+LATEST_CUE_S = 360_000  # a hundred hours
 LONGEST_NAME = 80  # of a line, also with the values of its variables
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,39})\}")
@@ -24,8 +25,8 @@ _IN_A_NAME = re.compile(r"[^A-Za-z0-9]+")
 
 
 def check_revision(new: NewRevision) -> None:
-    """Raises InvalidInput (line_name_invalid, line_name_twice, line_too_long, line_speed, language_unknown,
-    variable_invalid, variable_missing), TooLarge("script_too_long").
+    """Raises InvalidInput (line_name_invalid, line_name_twice, line_too_long, line_speed, cue_invalid,
+    language_unknown, variable_invalid, variable_missing), TooLarge("script_too_long").
     """
     if len(new.lines) > MOST_LINES:
         raise TooLarge("script_too_long", lines=len(new.lines), limit=MOST_LINES)
@@ -41,6 +42,8 @@ def check_revision(new: NewRevision) -> None:
             raise InvalidInput("line_too_long", line=line.name, characters=len(line.text), limit=MOST_CHARACTERS)
         if not 0.5 <= line.speed <= 2.0:
             raise InvalidInput("line_speed", line=line.name, speed=line.speed)
+        if line.cue is not None and not 0 <= line.cue[0] < line.cue[1] <= LATEST_CUE_S:
+            raise InvalidInput("cue_invalid", line=line.name, limit_s=LATEST_CUE_S)
         for language in {line.language or new.language}:
             if language not in CODES:
                 raise InvalidInput("language_unknown", language=language[:20], known=", ".join(CODES))

@@ -67,18 +67,24 @@ def exchange(address: Address, method: str, path: str, body: bytes, headers: dic
             kind = {"Content-Type": "application/json"} if method == "POST" else {}
             connection.request(method, path, body or None, {"Connection": "close", **kind, **headers})
             answer = connection.getresponse()
-            document = json.loads(answer.read(MOST_ANSWER_BYTES) or b"{}")
-    except (OSError, http.client.HTTPException, ValueError) as error:
+            document = _parse_object(answer.read(MOST_ANSWER_BYTES) or b"{}")
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise Unavailable("peer_unreachable", url=url, reason=str(error) or type(error).__name__) from error
     if answer.status == 403:
         raise Forbidden(str(document.get("code", "peer_refused")))
     if answer.status >= 400:
         code = "peer_declined" if _is_final(answer.status, document) else "peer_unreachable"
         raise Unavailable(code, url=url, reason=str(document.get("detail", answer.status))[:200])
-    return document if isinstance(document, dict) else {}
+    return document
 
 
-def _is_final(status: int, document: object) -> bool:
+def _parse_object(answer: bytes) -> JsonDict:
+    document = json.loads(answer)
+    if not isinstance(document, dict):
+        raise ValueError("what answers is no box")
+    return document
+
+
+def _is_final(status: int, document: JsonDict) -> bool:
     """Whether an answer would be the same a moment later."""
-    code = document.get("code") if isinstance(document, dict) else None
-    return 400 <= status < 500 and status not in (408, 429) and code != "publication_running"
+    return 400 <= status < 500 and status not in (408, 429) and document.get("code") != "publication_running"

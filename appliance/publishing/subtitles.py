@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.errors import InvalidInput, TooLarge
 
@@ -36,22 +37,32 @@ def read_subtitles(content: str) -> tuple[Cue, ...]:
         raise InvalidInput("subtitles_unreadable", line=broken + 1, found=lines[broken][:60])
     if len(timings) > MOST_CUES:
         raise TooLarge("script_too_long", lines=len(timings), limit=MOST_CUES)
-    cues = [_cue(lines, number, match) for number, match in timings]
+    starts = [number for number, _ in timings] + [len(lines)]
+    cues = [
+        _cue(lines[number:end], number, match, is_last=end == len(lines))
+        for (number, match), end in zip(timings, starts[1:], strict=True)
+    ]
+    if lines and lines[0].startswith("WEBVTT"):  # where signs of markup are written by their names
+        cues = [replace(cue, text=" ".join(html.unescape(cue.text).split())) for cue in cues]
     spoken = tuple(sorted((cue for cue in cues if cue.text), key=lambda cue: cue.start))
     if not spoken:
         raise InvalidInput("subtitles_empty")
     return spoken
 
 
-def _cue(lines: list[str], number: int, match: re.Match[str]) -> Cue:
+def _cue(lines: list[str], number: int, match: re.Match[str], *, is_last: bool) -> Cue:
+    """`lines`: the timing, which stands at `number` of the file, and what comes before the next one."""
     start, end = _seconds(match.groups()[:4]), _seconds(match.groups()[4:])
     if end <= start:
-        raise InvalidInput("subtitles_unreadable", line=number + 1, found=lines[number][:60])
+        raise InvalidInput("subtitles_unreadable", line=number + 1, found=lines[0][:60])
     body: list[str] = []
-    for line in lines[number + 1 :]:
+    for line in lines[1:]:
         if not line.strip():
             break
         body.append(_TAG.sub("", line).strip())
+    else:  # no blank line before the next cue: its number is not said
+        if not is_last and body and body[-1].isdecimal():
+            body.pop()
     return Cue(start, end, " ".join(part for part in body if part))
 
 
@@ -72,7 +83,9 @@ def write_srt(cues: Iterable[Cue]) -> str:
 
 def write_vtt(cues: Iterable[Cue]) -> str:
     """Cues as WebVTT."""
-    rows = (f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{cue.text}\n" for cue in cues)
+    rows = (
+        f"{_stamp(cue.start, '.')} --> {_stamp(cue.end, '.')}\n{html.escape(cue.text, quote=False)}\n" for cue in cues
+    )
     return "\n".join(("WEBVTT\n", *rows))
 
 

@@ -41,6 +41,7 @@ async def test_voices_are_listed_page_by_page(box):
         "!",
         base64.urlsafe_b64encode(b'["\\ud800"]').decode(),
         base64.urlsafe_b64encode(b"[[1]]").decode(),
+        base64.urlsafe_b64encode(b"[" * 300).decode(),
     ):
         assert (await call(box, "GET", "/v1/voices", 422, params={"cursor": strange}))["code"] == "cursor_invalid"
     assert (await call(box, "GET", "/v1/voices", 422, params={"limit": "0"}))["code"] == "field_invalid"

@@ -121,6 +121,10 @@ def test_a_spreadsheet_with_a_byte_order_mark_is_read():
         (b"{", "json"),
         (b"[]", "json"),
         (b'{"lines": [{"name": "a", "text": "b", "speed": "fast"}]}', "json"),
+        (b'{"lines": [{"name": "a", "text": "b", "speed": %s}]}' % (b"9" * 400), "json"),
+        (b'{"lines": [{"name": "a", "text": "\\ud800"}]}', "json"),
+        (b'{"lines": [], "voice": "\\ud800"}', "json"),
+        (b'{"lines": ' + b"[" * 5_000, "json"),
         (b"x", "docx"),
     ],
 )
@@ -148,10 +152,35 @@ def test_subtitles_are_read_and_written():
     assert read_subtitles("WEBVTT\n\n00:01.000 --> 00:02.000 align:start\n<v Anna>Hi.")[0] == Cue(1.0, 2.0, "Hi.")
 
 
+def test_cues_without_a_blank_line_between_are_still_two():
+    packed = "1\n00:00:01,000 --> 00:00:02,000\nOne.\n2\n00:00:03,000 --> 00:00:04,000\nTwo of\n2\n"
+    assert [cue.text for cue in read_subtitles(packed)] == ["One.", "Two of 2"]
+
+
+def test_webvtt_writes_signs_of_markup_as_names():
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000\n<b>Fish &amp; chips</b>, 1 &lt; 2\n"
+    cues = read_subtitles(vtt)
+    assert cues[0].text == "Fish & chips, 1 < 2"
+    assert "Fish &amp; chips, 1 &lt; 2" in write_vtt(cues) and read_subtitles(write_vtt(cues)) == cues
+    assert read_subtitles(vtt.removeprefix("WEBVTT"))[0].text == "Fish &amp; chips, 1 &lt; 2"  # SubRip has no names
+
+
 @pytest.mark.parametrize("content", ["", "hello", "1\n00:00:02,000 --> 00:00:01,000\nback\n"])
 def test_what_is_no_subtitle_file_is_refused(content):
     with pytest.raises(InvalidInput):
         read_subtitles(content)
+
+
+@pytest.mark.parametrize("cue", ["[1e999, NaN]", "[5, 1]", "[-1, 2]", "[0, 1e9]"])
+def test_times_that_are_none_are_refused(cue):
+    new = import_script(f'{{"lines": [{{"name": "a", "text": "b", "cue": {cue}}}]}}'.encode(), "json")
+    with pytest.raises(InvalidInput, match="cue_invalid"):
+        check_revision(new)
+
+
+def test_a_line_of_several_lines_is_one_cue():
+    kept = revision(Line("a", "one\n\ntwo", cue=(1.0, 2.0)))
+    assert [cue.text for cue in read_subtitles(export_revision(kept, "srt"))] == ["one two"]
 
 
 def test_subtitles_become_lines_with_their_times():
