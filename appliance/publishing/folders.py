@@ -51,8 +51,11 @@ class FolderChannel(Channel):
         return {"path": path, "formats": list(dict.fromkeys(formats)), **signing}
 
     def prepare(self, delivery: Delivery, settings: JsonDict, host: ChannelHost) -> StagedDelivery:
-        """Write a new release beside the present one. Raises StorageFull, Forbidden, Unavailable, Corrupt."""
+        """Write a new release beside the present one. Raises VoicedError."""
         folder = _folder(str(settings["path"]), host)
+        if delivery.script == RELEASES:
+            problem = f"a script called {RELEASES} cannot lie in a folder"
+            raise InvalidInput("channel_settings_invalid", kind=self.kind, problem=problem)
         release = folder / RELEASES / f"{delivery.script}-{delivery.number}"
         try:
             is_signed = settings.get("provenance", host.signs_all)
@@ -138,9 +141,12 @@ def _folder(path: str, host: ChannelHost) -> Path:
     if _FOLDER_NAME.fullmatch(path):
         return host.exports / path
     wanted = Path(path)
+    try:
+        resolved = wanted.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, NUL, half a character
+        raise InvalidInput("channel_settings_invalid", kind="folder", problem=f"path: {str(error)!a}") from error
     if not path or not wanted.is_absolute():
         raise InvalidInput("channel_settings_invalid", kind="folder", problem="path: a plain name or an absolute path")
-    resolved = wanted.resolve()
     if not any(resolved.is_relative_to(allowed.resolve()) for allowed in host.folders):
         allowed = ", ".join(str(folder) for folder in host.folders) or "–"
         raise Forbidden("channel_folder_not_allowed", path=path[:200], allowed=allowed)
@@ -161,12 +167,9 @@ def _point(link: Path, release: str) -> None:
 
 
 def _sweep(release: Path) -> None:
-    """Old releases of the same script go once `KEPT` newer ones are there."""
+    """Old releases of the same script go once `KEPT` newer ones are there; what others lay there stays."""
     script, _, number = release.name.rpartition("-")
-    older = [
-        path
-        for path in release.parent.glob(f"{script}-*")
-        if path.name.rpartition("-")[0] == script and int(path.name.rpartition("-")[2]) <= int(number) - KEPT
-    ]
-    for path in older:
-        shutil.rmtree(path, ignore_errors=True)
+    for path in release.parent.glob(f"{script}-*"):
+        name, _, older = path.name.rpartition("-")
+        if name == script and re.fullmatch(r"[0-9]+", older) and int(older) <= int(number) - KEPT:
+            shutil.rmtree(path, ignore_errors=True)

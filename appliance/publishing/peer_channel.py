@@ -34,7 +34,7 @@ class PeerChannel(Channel):
             raise InvalidInput("channel_settings_invalid", kind=self.kind, problem=f"peer: paired are {known}")
         try:
             patience = float(settings.get("patience_s", PATIENCE_S))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             patience = -1.0
         if not 0 <= patience <= 3600:
             raise InvalidInput("channel_settings_invalid", kind=self.kind, problem="patience_s: 0 to 3600")

@@ -37,8 +37,10 @@ class WebhookChannel(Channel):
             raise InvalidInput(
                 "channel_settings_invalid", kind=self.kind, problem="url: http://ADDRESS on the premises"
             )
-        if len(secret) < 16:
-            raise InvalidInput("channel_settings_invalid", kind=self.kind, problem="secret: 16 characters or more")
+        if len(secret) < 16 or not secret.isprintable():
+            raise InvalidInput(
+                "channel_settings_invalid", kind=self.kind, problem="secret: 16 characters, all printable"
+            )
         return {"url": url, "secret": secret}
 
     def prepare(self, delivery: Delivery, settings: JsonDict, host: ChannelHost) -> StagedDelivery:

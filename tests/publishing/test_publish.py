@@ -151,6 +151,27 @@ async def test_a_folder_outside_is_refused_unless_the_site_allows_it(box, tmp_pa
     order = {"kind": "folder", "settings": {"path": "x", "formats": ["midi"]}}
     assert (await box("PUT", "/v1/channels/out", 422, json=order))["code"] == "channel_settings_invalid"
     assert (await box("PUT", "/v1/channels/out", 422, json={"kind": "pigeon"}))["code"] == "channel_kind_unknown"
+    for kind, settings in (
+        ("folder", {"path": "/a\0b"}),
+        ("folder", {"path": "/\ud800"}),
+        ("webhook", {"url": "http://127.0.0.1/", "secret": "\ud800" * 20}),
+    ):
+        refused = await box("PUT", "/v1/channels/out", 422, json={"kind": kind, "settings": settings})
+        assert refused["code"] == "channel_settings_invalid"
+
+
+async def test_what_others_lay_among_the_releases_is_left_alone(box):
+    """A person keeps a copy beside them, and a script is called as the folder of the releases is."""
+    order = {"kind": "folder", "settings": {"path": "shared"}, "scripts": ["among", "releases"]}
+    await box("PUT", "/v1/channels/shared", json=order)
+    kept = exports(box) / "shared" / "releases" / "among-old"
+    kept.mkdir(parents=True)
+    await box.save("among", {"a": "Spoken for everybody."})
+    assert (await box.publish("among"))["state"] == "published"
+    assert kept.is_dir()
+    await box.save("releases", {"a": "Spoken for everybody."})
+    failed = await box.publish("releases")
+    assert failed["state"] == "failed" and "a script called releases" in failed["error"]["measured"]["reason"], failed
 
 
 async def test_all_channels_move_or_none(box):
