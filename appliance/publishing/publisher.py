@@ -336,6 +336,8 @@ class Publisher:
                 await asyncio.to_thread(stage.revert)
             except VoicedError as error:
                 log.error("a channel could not be taken back: %s", error)
+            except Exception:  # channels may be plugins
+                log.exception("a channel could not be taken back")
 
     def _tell(self) -> None:
         self._changed.set()

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from open_pair import opened
 
+from appliance.publishing import webhooks
 from appliance.publishing.records import DELIVERING, RENDERING
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -204,6 +205,27 @@ async def test_all_channels_move_or_none(box):
         hooks.refuse = ""
         assert (await box.publish("both"))["state"] == "published"
         assert link.resolve().name != before
+
+
+async def test_a_channel_that_cannot_be_taken_back_does_not_keep_the_others_from_it(box, monkeypatch):
+    """Channels may be plugins, and those may raise anything."""
+
+    def fail(stage):
+        raise RuntimeError("a plugin's fault")
+
+    monkeypatch.setattr(webhooks._StagedMessage, "revert", fail)
+    hooks = Receiver()
+    async with hooks.listening() as url:
+        order = {"kind": "folder", "settings": {"path": "stuck"}, "scripts": ["stuck"]}
+        await box("PUT", "/v1/channels/stuck-folder", json=order)
+        settings = {"url": url, "secret": "sixteen characters and more"}
+        await box(
+            "PUT", "/v1/channels/stuck-hook", json={"kind": "webhook", "settings": settings, "scripts": ["stuck"]}
+        )
+        hooks.refuse = "publish"
+        await box.save("stuck", {"a": "Nobody hears this."})
+        assert (await box.publish("stuck"))["error"]["code"] == "webhook_failed"
+    assert not (exports(box) / "stuck" / "stuck").exists()
 
 
 async def test_an_address_that_is_none_is_told(box):
