@@ -84,10 +84,18 @@ class Networks:
         role, path = key
         with self._turn:
             begun = self._expected.get(key)
-            names = (role, PLACED + role) if role != "s1" else ("decoder",)
-            if any((name, path) in self._shelf for name in names) or (begun is not None and not begun.done()):
+            if self._holds(role, path) or (begun is not None and not begun.done()):
                 return
             self._expected[key] = self._pool.submit(way, voice)
+
+    def is_open(self, voice: VoiceAssets) -> bool:
+        """Whether s1 and s2 of a voice are at hand."""
+        with self._turn:
+            return all(role in voice.files and self._holds(role, voice.files[role]) for role in ("s1", "s2"))
+
+    def _holds(self, role: str, path: Path) -> bool:
+        names = (role, PLACED + role) if role != "s1" else ("decoder",)
+        return any((name, path) in self._shelf for name in names)
 
     def _open_decoder(self, voice: VoiceAssets) -> None:
         self.decoder(voice).open()

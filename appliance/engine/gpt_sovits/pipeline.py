@@ -194,6 +194,8 @@ class GptSovitsEngine(Engine):
 
         with self._turn:
             is_new = voice.key not in self._voices
+        if not is_new and networks.is_open(voice):
+            return
         said = str(voice.settings.get("transcript") or "")
         spoken = [(text, language), *([(said, str(voice.settings.get("language") or "auto"))] if is_new else ())]
         roles = ["bert"] if any(takes_bert(*one) for one in spoken) else []
