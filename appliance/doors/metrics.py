@@ -23,7 +23,7 @@ class Counter:
     def lines(self) -> Iterable[str]:
         yield from _head(self.name, self.description, "counter")
         for values, figure in sorted(self._values.items()):
-            yield f"{self.name}{_labels(dict(zip(self.labels, values, strict=True)))} {figure:g}"
+            yield f"{self.name}{_labels(dict(zip(self.labels, values, strict=True)))} {_told(figure)}"
 
 
 class Histogram:
@@ -84,11 +84,16 @@ class Gauge:
     def lines(self) -> Iterable[str]:
         yield from _head(self.name, self.description, self.kind)
         for labels, figure in self._rows:
-            yield f"{self.name}{_labels(labels)} {figure:g}"
+            yield f"{self.name}{_labels(labels)} {_told(figure)}"
 
 
 def _head(name: str, description: str, kind: str) -> tuple[str, str]:
     return f"# HELP {name} {description}", f"# TYPE {name} {kind}"
+
+
+def _told(figure: float) -> str:
+    """In full: six digits would put the start of the daemon off by an hour, and let a counter of millions stand still."""
+    return f"{figure:.16g}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from zeroconf import Error
+
 from appliance.doors.discovery import browse
 from appliance.errors import VoicedError
 from appliance.publishing.peers import PeerStore
@@ -37,5 +39,5 @@ async def _keep_looking(peers: PeerStore) -> None:
             for box in await browse(BROWSE_S):
                 if box.uuid in peers.away and await peers.follow(box.uuid, box.url):
                     log.info("%s is reached at %s now", box.name, box.url)
-        except (OSError, VoicedError) as error:
+        except (OSError, RuntimeError, Error, VoicedError) as error:  # RuntimeError: no network at all
             log.warning("paired boxes that moved: %s", error)
