@@ -92,7 +92,7 @@ def _head(name: str, description: str, kind: str) -> tuple[str, str]:
 
 
 def _told(figure: float) -> str:
-    """In full: six digits would put the start of the daemon off by an hour, and let a counter of millions stand still."""
+    """In full: with six digits the start of the daemon is off by an hour, and a counter of millions stands still."""
     return f"{figure:.16g}"
 
 
