@@ -84,7 +84,7 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
     except ConnectionError:
         raise  # the client left: `observe` ends it
     except Exception:  # the outermost net: whatever fails must end this request only
-        log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
+        log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.rel_url.raw_path)
         return _answer(request, errors.VoicedError("unforeseen_error", request_id=request[REQUEST_ID]))
 
 
