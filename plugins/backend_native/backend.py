@@ -73,23 +73,26 @@ class NativeBackend(Backend):
         digest = hashlib.sha256(content).hexdigest()
         check_digest(artifact, digest)
         try:
-            return self._open(artifact.format, content, options.threads)
+            open_network = self._parsed(artifact.format, content)
+            del content  # the arrays are copies, and as large
+            return open_network(options.threads)
         except Malformed as error:
             raise damaged(artifact, "arrays of this network", str(error)) from error
         except KernelError as error:
             raise Unavailable("backend_unavailable", backend=self.name, reason=str(error)) from error
 
-    def _open(self, form: str, content: bytes, threads: int) -> Session:
-        """Raises Malformed, KernelError."""
+    def _parsed(self, form: str, content: bytes) -> Callable[[int], Session]:
+        """What opens the network with so many threads. Raises Malformed, as it does KernelError."""
+        level = self._level
         if form == FORMAT:
             shape, arrays = read(content)
-            return NativeSession(shape, Decoder(shape, arrays, threads, self._level))
+            return lambda threads: NativeSession(shape, Decoder(shape, arrays, threads, level))
         if form == VOICE:
             sizes, weights = read_voice(content)
-            return VoiceSession(sizes, Voice(sizes, weights, threads, self._level), self.name)
+            return lambda threads: VoiceSession(sizes, Voice(sizes, weights, threads, level), self.name)
         parse, session = READERS[form]
         file = parse(content)
-        return session(Reader(file.shape, file.arrays, threads, self._level), file.tables, self.name)
+        return lambda threads: session(Reader(file.shape, file.arrays, threads, level), file.tables, self.name)
 
 
 class NativeSession(Session):
