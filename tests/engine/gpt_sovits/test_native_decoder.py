@@ -19,7 +19,8 @@ from voiced_native.backend import NativeBackend
 
 from appliance.contracts import EngineHost, SpeakTask, VoiceAssets
 from appliance.engine.artifact_store import Prepared
-from appliance.engine.gpt_sovits.exports import export_file
+from appliance.engine.exporting import relative_error
+from appliance.engine.gpt_sovits.exports import export_file, open_network
 from appliance.engine.gpt_sovits.networks import Networks
 from appliance.engine.gpt_sovits.pipeline import GptSovitsEngine
 from appliance.engine.gpt_sovits.preparation import Preparation
@@ -82,6 +83,18 @@ def test_reading_the_prompt_passes_its_exam_too(host, exported):
     (tried,) = [record for record in placed.records if record.backend == "native"]
     placed.close()
     assert tried.state in ("chosen", "slower") and tried.precision == "int8"
+
+
+def test_bert_is_offered_in_eight_bits_and_read_where_it_passes(host, voice):
+    (prepared,) = export_file("bert", voice.files["bert"], voice.files["bert_config"], host)
+    (row,) = [row for row in prepared.manifest.artifacts if row.format == "bert_reader"]
+    (exam,) = row.exams
+    assert exam.backend == "native" and exam.passed and 0 < exam.distance < 0.08
+    only = replace(host, backends={"native": host.backends["native"]})
+    placed = open_network(prepared, only)
+    (feeds,), (wanted,) = (samples[:1] for samples in prepared.exam())
+    assert relative_error(placed.run(feeds), wanted) == pytest.approx(exam.distance, abs=0.03)
+    placed.close()
 
 
 def test_the_fastest_of_eight_bits_comes_first_and_a_close_one_stays_behind(host, exported):
