@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 CONTEXT = 8  # frames on each side that a frame hears, to 1e-3 of full scale
 WINDOWS = (20, 24, 36, 48, 64, 112, 208)  # frames that are voiced at once
-FIRST = 24  # frames of a first part (`speaking.PARTS`)
 LONGEST = 320  # frames at once on a backend that takes any length: what bounds its memory
 KNOWN = (24, 48, 80, 128, 224, 416)  # frames that the prior sees; beyond, multiples of the last one's half
 PHONES = 32  # phones are padded to multiples
@@ -177,13 +176,13 @@ class PlacedSound:
 
     def warm_up(self) -> None:
         """Meet what a first part of sound needs now, and all other lengths while nobody speaks."""
-        self._meet(KNOWN[:1], (FIRST,))
+        self._meet(KNOWN[:1], WINDOWS[:2])  # `speaking.PARTS` begin with the one, `WIDE_PARTS` with the other
         self._used_at = time.monotonic()  # a request may be what it is opened for
         threading.Thread(target=self._meet_later, name="lengths", daemon=True).start()
 
     def _meet_later(self) -> None:
         try:
-            sizes = [size for size in WINDOWS if size != FIRST] if self._prepares_lengths() else []
+            sizes = WINDOWS[1:] if self._prepares_lengths() else ()
             for frames, size in itertools.zip_longest(KNOWN[1:], sizes):
                 while time.monotonic() - self._used_at < QUIET_S:
                     time.sleep(QUIET_S)

@@ -31,9 +31,8 @@ from appliance.text.cutting import prepare_pieces
 
 # Tokens (of 40 ms) after which a part is voiced. The first sound comes early, and each part is done before the last one
 # has been heard; with their context they have the lengths that backends are ready for (`placed.WINDOWS`).
-# They are the same at any load, because they change the samples that a seed gives; with less than 12 in the first one a
-# listener has so little in hand that nobody else can be begun with meanwhile.
-PARTS = (12, 10, 16, 24, 48, 96)
+# They are the same at any load, because they change the samples that a seed gives.
+PARTS = (10, 10, 16, 24, 48, 96)
 WIDE_PARTS = (12, 10, 14, 24, 48, 96)  # of a vocoder that takes more than twice as long (v2ProPlus)
 WIDE = 600  # channels that such a one begins with, and more
 AROUND = 24  # frames: the context of a part, and what it costs whatever its length
