@@ -33,12 +33,17 @@ class TextFeed:
         """More text -> the pieces that are complete now."""
         self._kept += text
         pieces: list[str] = []
-        start = 0
+        start = looked = 0
+        is_spoken = False  # whether there is a letter between `start` and `looked`
         for mark in find_boundaries(self._kept):
+            is_spoken = is_spoken or has_speech(self._kept[looked : mark.end()])
+            looked = mark.end()
+            if not is_spoken:
+                continue
             piece = self._kept[start : mark.end()]
             if self._is_complete(piece, mark.group(), is_last=mark.end() == len(self._kept)):
                 pieces.append(piece)
-                start, self._is_first = mark.end(), False
+                start, is_spoken, self._is_first = mark.end(), False, False
         self._kept = self._kept[start:]
         return pieces
 
@@ -49,7 +54,8 @@ class TextFeed:
         return [rest] if has_speech(rest) else []
 
     def _is_complete(self, piece: str, mark: str, *, is_last: bool) -> bool:
-        if not has_speech(piece) or _OPEN_READING.search(piece.rstrip()):
+        """Whether `piece`, which has something to say, ends where it does."""
+        if _OPEN_READING.search(piece.rstrip()):
             return False
         if is_last and _ALWAYS_ENDS.isdisjoint(mark):
             return False
