@@ -14,7 +14,6 @@ from appliance.announcer.announcer import Announcer, Surroundings
 from appliance.announcer.chime import LENGTH_S, PAUSE_S, active_rms
 from appliance.announcer.records import NewAnnouncement
 from appliance.errors import Busy, Forbidden, InvalidInput, NotFound, StorageFull, Unavailable
-from appliance.messages import catalogue
 from appliance.settings import LoudspeakerSettings
 from appliance.voices.blobs import BlobStore
 
@@ -399,10 +398,3 @@ async def test_a_disk_that_takes_nothing_delays_a_message_and_never_doubles_it(a
         rows = await until_over(announcer, *ids)
     assert [(row.state, row.repeated) for row in rows] == [("done", 0)] * 2
     assert sound_card.levels() == [1, 2]
-
-
-def test_every_reason_a_message_can_end_with_is_explained_in_both_languages():
-    reasons = ("no_device", "too_old", "stopped", "interrupted", "player_lost", "player_stuck", "sound_device_lost")
-    for language in ("en", "zh"):
-        for reason in (*reasons, "announcement_render_failed", "announcement_play_failed"):
-            assert {f"{reason}.message", f"{reason}.remedy"} <= catalogue(language).keys()

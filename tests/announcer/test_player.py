@@ -19,6 +19,7 @@ from appliance.announcer.loudspeaker import Loudspeaker
 from appliance.audio.mixing import CEILING
 from appliance.contracts import Audio
 from appliance.framing import read_frame, write_frame
+from appliance.messages import catalogue
 from appliance.settings import LoudspeakerSettings
 
 RAMP = Audio(np.linspace(-0.5, 0.5, RATE // 2, dtype=np.float32), RATE)
@@ -247,3 +248,10 @@ def test_a_player_whose_parent_is_gone_ends(raw_player):
     began = time.monotonic()
     raw_player.close()
     assert time.monotonic() - began < 1.0
+
+
+def test_every_reason_a_message_can_end_with_is_explained_in_both_languages():
+    reasons = ("no_device", "too_old", "stopped", "interrupted", "player_lost", "player_stuck", "sound_device_lost")
+    for language in ("en", "zh"):
+        for reason in (*reasons, "announcement_render_failed", "announcement_play_failed"):
+            assert {f"{reason}.message", f"{reason}.remedy"} <= catalogue(language).keys()
