@@ -272,14 +272,15 @@ def import_children(running: Site) -> list[int]:
 async def test_a_killed_import_is_taken_up_again_and_files_all_or_nothing(running, session, deaths):
     before, sound = running.models(), await speak(session, running.box.url, "anna")
     new = forge.write(running.folder / f"new_e{deaths}_s1.pth", forge.s2_content())
-    job = running.voiced("models", "import", new, "--no-wait", "--json").document["id"]
+    order = asyncio.to_thread(running.voiced, "models", "import", new, "--no-wait", "--json")
+    ordered = asyncio.create_task(order)  # a child may be done before the command is
     killed: set[int] = set()
     for _ in range(deaths):
-        wait_until(lambda: set(import_children(running)) - killed, 30)
+        await asyncio.to_thread(wait_until, lambda: set(import_children(running)) - killed, 60)
         for pid in set(import_children(running)) - killed:
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)
-    row = await ended(session, running, job)
+    row = await ended(session, running, (await ordered).document["id"])
     assert row["state"] == ("done" if deaths == 1 else "failed"), row
     added = set(running.models()) - set(before)
     assert len(added) == (1 if deaths == 1 else 0)

@@ -16,8 +16,8 @@ async def post(session: aiohttp.ClientSession, path: str, **order):
         return answer.status, await answer.json()
 
 
-async def spoken(session: aiohttp.ClientSession, speaker: str, text: str) -> bytes:
-    query = {"speaker": speaker, "text": text, "stream": "false", "speed": "0.9"}
+async def spoken(session: aiohttp.ClientSession, speaker: str, text: str, speed: str = "0.9") -> bytes:
+    query = {"speaker": speaker, "text": text, "stream": "false", "speed": speed}
     async with session.get("/tts", params=query) as answer:
         assert answer.status == 200
         return await answer.read()
@@ -47,8 +47,11 @@ async def test_a_statement_counts_in_the_speakers_voice_and_once(speaking):
         status, problem = await post(session, path, data=wrong)
         assert (status, problem["code"]) == (403, "consent_phrase_not_heard"), problem
 
-        right = await spoken(session, "jf_alpha", statement["statement"])
-        status, consent = await post(session, path, data=right)
+        for speed in ("0.9", "0.8", "1.0"):  # the digits are others every time: who is misheard reads again
+            right = await spoken(session, "jf_alpha", statement["statement"], speed)
+            status, consent = await post(session, path, data=right)
+            if status == 201:
+                break
         assert status == 201, consent
         assert (consent["strength"], consent["voice"], consent["purposes"]) == ("spoken", "alpha", ["clone", "speak"])
         assert consent["evidence"].startswith("rec")

@@ -81,4 +81,5 @@ async def ready(page) -> None:
 
 async def look(page) -> None:
     assert await page.evaluate(OVERFLOW) <= 0
-    assert await page.evaluate(UNNAMED) == []
+    unnamed = await page.evaluate(UNNAMED)
+    assert unnamed == [], unnamed

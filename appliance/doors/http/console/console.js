@@ -222,7 +222,7 @@ function showJob(job) {
   const verdict = exam ? word(`exam_${exam.verdict}`) : "";
   const reasons = (exam?.reasons ?? []).map((reason) => element("li", {}, `${reason.message} `, element("span", {}, reason.remedy)));
   const detail = job.error ? `${job.error.message} ${job.error.remedy}` : [isLive ? job.stage_name : verdict, left].filter(Boolean).join(" · ");
-  const bar = isLive ? element("progress", { max: 1, value: job.fraction, "aria-label": job.spec?.voice ?? job.id }) : null;
+  const bar = isLive ? element("progress", { max: 1, value: job.fraction, "aria-label": job.spec?.voice || job.id }) : null;
   const cancel = isLive
     ? element("button", { type: "button", class: "small", onclick: guarded(() => remove(`/v1/jobs/${job.id}`)) }, word("cancel"))
     : null;
