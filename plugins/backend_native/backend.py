@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,6 +19,7 @@ from appliance.errors import Unavailable
 
 from . import library
 from .arrays import Malformed, read
+from .kernel_session import KernelSession
 from .library import Decoder, KernelError, Shape
 from .reader import Reader
 from .reader_arrays import read_bert, read_s1
@@ -95,13 +96,13 @@ class NativeBackend(Backend):
         return lambda threads: session(Reader(file.shape, file.arrays, threads, level), file.tables, self.name)
 
 
-class NativeSession(Session):
+class NativeSession(KernelSession):
     """The step of one s1. Keys and values are half floats in the memory of the caller and grow in place."""
 
     def __init__(self, shape: Shape, decoder: Decoder) -> None:
+        super().__init__(decoder, NAME)
         self._shape = shape
         self._decoder = decoder
-        self._turn = threading.Lock()
         tables = [f"{kind}_{layer}" for layer in range(shape.layers) for kind in ("keys", "values")]
         self.inputs = ("tokens", "positions", "rows", "total", *tables)
         self.outputs = ("logits", *(f"grown_{name}" for name in tables))
@@ -133,20 +134,12 @@ class NativeSession(Session):
             pointers.append((ctypes.c_void_p * len(tables))(*tables))
         pointers.append(held["logits"].ctypes.data)
 
-        def run() -> None:
-            with self._turn:
-                if not self._decoder.is_open or not held:  # `held` keeps the memory where it is
-                    raise Unavailable("session_closed", backend=NAME)
-                try:
-                    self._decoder.step(rows, capacity, pointers)
-                except KernelError as error:
-                    raise _refused(str(error)) from error
+        return partial(self._step, held, rows, capacity, pointers)
 
-        return run
-
-    def close(self) -> None:
-        with self._turn:
-            self._decoder.close()
+    def _step(self, _held: Arrays, rows: int, capacity: int, pointers: Sequence[object]) -> None:
+        """`_held` keeps the memory where the pointers say that it is."""
+        with self._turn():
+            self._decoder.step(rows, capacity, pointers)
 
     def _check(self, arrays: Arrays) -> tuple[int, int]:
         """Rows and capacity. Raises Unavailable("backend_unavailable"): the kernel believes what it is told."""
@@ -164,19 +157,15 @@ class NativeSession(Session):
             for name, (kind, sizes) in expected.items():
                 array = arrays[name]
                 if array.dtype != kind or array.shape != sizes or not array.flags.c_contiguous:
-                    raise _refused(f"{name} is {array.dtype}{list(array.shape)}")
+                    raise self._refused(f"{name} is {array.dtype}{list(array.shape)}")
             moved = [
                 name for name in self.inputs[4:] if arrays[name].ctypes.data != arrays[f"grown_{name}"].ctypes.data
             ]
         except (KeyError, IndexError, TypeError) as error:
-            raise _refused(f"{error} is missing") from error
+            raise self._refused(f"{error} is missing") from error
         if moved or not 1 <= rows <= library.MOST_ROWS or not 1 <= capacity <= library.MOST_CAPACITY:
-            raise _refused(f"{rows} rows, capacity {capacity}, {len(moved)} tables that do not grow in place")
+            raise self._refused(f"{rows} rows, capacity {capacity}, {len(moved)} tables that do not grow in place")
         return rows, capacity
-
-
-def _refused(reason: str) -> Unavailable:
-    return Unavailable("backend_unavailable", backend=NAME, reason=reason)
 
 
 def _release() -> str:

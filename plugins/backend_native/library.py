@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 FILE = Path(__file__).with_name("kernel.so")
 MOST_ROWS = 16  # answers in one step
 MOST_CAPACITY = 4096  # rows of keys and values of one answer
+MOST_THREADS = 64
 ERRORS = (
     "",
     "its sizes are not ones that the kernel computes",
@@ -63,19 +64,9 @@ class _Array(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """Raises OSError where it has not been built, or was built for another kind of machine."""
     found = ctypes.CDLL(str(FILE))
-    pointer = ctypes.c_void_p
-    found.voiced_level.argtypes = [ctypes.c_char_p]
-    found.voiced_level.restype = ctypes.c_char_p
-    found.voiced_s1_open.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, pointer]
-    found.voiced_s1_step.argtypes = [pointer, ctypes.c_int, ctypes.c_int, *[pointer] * 6]
-    found.voiced_s1_close.argtypes = [pointer]
-    found.voiced_s1_close.restype = None
-    found.voiced_voice_level.argtypes = [ctypes.c_char_p]
-    found.voiced_voice_level.restype = ctypes.c_char_p
-    found.voiced_voice_open.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, pointer]
-    found.voiced_voice_speak.argtypes = [pointer, pointer, ctypes.c_int, pointer, pointer]
-    found.voiced_voice_close.argtypes = [pointer]
-    found.voiced_voice_close.restype = None
+    for name in ("voiced_level", "voiced_voice_level"):
+        function = getattr(found, name)
+        function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_char_p
     return found
 
 
@@ -87,43 +78,66 @@ def level(wanted: str = "") -> str:
     return name.decode() if name else ""
 
 
-def given_arrays(arrays: Sequence[NDArray[np.generic]]) -> ctypes.Array[_Array]:
-    """As the kernel takes them; good for as long as they live."""
-    return (_Array * len(arrays))(*(_Array(array.ctypes.data, array.nbytes) for array in arrays))
+class Network:
+    """An open network of the kernel; its own copy of the weights. One caller at a time.
 
+    A kind of network has three functions, "voiced_KIND_open", …_close, and one that computes.
+    """
 
-class Decoder:
-    """An open decoder; its own copy of the weights. One caller at a time."""
+    kind: str
+    computes: str  # name of the third
+    takes: tuple[type, ...]  # its arguments behind the handle
 
-    def __init__(self, shape: Shape, arrays: Sequence[NDArray[np.generic]], threads: int, wanted: str = "") -> None:
-        """`arrays` in the order of `arrays.names`. Raises KernelError, OSError."""
-        self._library = library()
-        given = given_arrays(arrays)
-        handle = ctypes.c_void_p()
-        values, threads = _Shape(*astuple(shape)), max(1, min(threads, 64))
-        code = self._library.voiced_s1_open(
-            ctypes.byref(values), given, len(arrays), threads, wanted.encode(), ctypes.byref(handle)
+    def __init__(
+        self, shape: ctypes.Structure, arrays: Sequence[NDArray[np.generic]], threads: int, wanted: str = ""
+    ) -> None:
+        """`arrays` in the order in which the kernel takes them. Raises KernelError, OSError."""
+        opens, self._closes, self._computes = (
+            getattr(library(), f"voiced_{self.kind}_{name}") for name in ("open", "close", self.computes)
         )
-        if code:
-            raise KernelError(code)
+        pointer = ctypes.c_void_p
+        opens.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, pointer]
+        self._closes.argtypes, self._closes.restype = [pointer], None
+        self._computes.argtypes = [pointer, *self.takes]
+        given = (_Array * len(arrays))(*(_Array(array.ctypes.data, array.nbytes) for array in arrays))
+        handle, threads = ctypes.c_void_p(), max(1, min(threads, MOST_THREADS))
+        _check(opens(ctypes.byref(shape), given, len(arrays), threads, wanted.encode(), ctypes.byref(handle)))
         self._handle: ctypes.c_void_p | None = handle
 
     @property
     def is_open(self) -> bool:
         return self._handle is not None
 
-    def step(self, rows: int, capacity: int, pointers: Sequence[object]) -> None:
-        """`pointers` to tokens, positions, rows, keys, values, logits. Raises KernelError."""
-        code = self._library.voiced_s1_step(self._handle, rows, capacity, *pointers)
-        if code:
-            raise KernelError(code)
+    def _compute(self, *arguments: object) -> None:
+        """Raises KernelError."""
+        _check(self._computes(self._handle, *arguments))
 
     def close(self) -> None:
         """Idempotent."""
         if self._handle is not None:
-            self._library.voiced_s1_close(self._handle)
+            self._closes(self._handle)
         self._handle = None
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
             self.close()
+
+
+def _check(code: int) -> None:
+    if code:
+        raise KernelError(code)
+
+
+class Decoder(Network):
+    """Steps of s1."""
+
+    kind, computes = "s1", "step"
+    takes = (ctypes.c_int, ctypes.c_int, *[ctypes.c_void_p] * 6)
+
+    def __init__(self, shape: Shape, arrays: Sequence[NDArray[np.generic]], threads: int, wanted: str = "") -> None:
+        """`arrays` in the order of `arrays.names`. Raises KernelError, OSError."""
+        super().__init__(_Shape(*astuple(shape)), arrays, threads, wanted)
+
+    def step(self, rows: int, capacity: int, pointers: Sequence[object]) -> None:
+        """`pointers` to tokens, positions, rows, keys, values, logits. Raises KernelError."""
+        self._compute(rows, capacity, *pointers)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .library import KernelError, given_arrays, library
+from .library import Network
 
 MOST_ROWS = 4096  # of one prompt
 RECTIFIED, GELU = 0, 1  # what stands between the two linear maps of the feed-forward
@@ -60,26 +60,15 @@ class _Reading(ctypes.Structure):
     ]
 
 
-class Reader:
-    """An open reader; its own copy of the weights. One caller at a time."""
+class Reader(Network):
+    """A stack of layers over all rows of a prompt."""
+
+    kind, computes, takes = "reader", "read", (ctypes.c_void_p,)
 
     def __init__(self, shape: ReaderShape, arrays: Sequence[NDArray[Any]], threads: int, wanted: str = "") -> None:
         """`arrays` in the order of `reader_arrays`. Raises KernelError, OSError."""
+        super().__init__(_Shape(*astuple(shape)), arrays, threads, wanted)
         self.shape = shape
-        self._library = _with_types(library())
-        handle = ctypes.c_void_p()
-        values, threads = _Shape(*astuple(shape)), max(1, min(threads, 64))
-        given = given_arrays(arrays)
-        code = self._library.voiced_reader_open(
-            ctypes.byref(values), given, len(arrays), threads, wanted.encode(), ctypes.byref(handle)
-        )
-        if code:
-            raise KernelError(code)
-        self._handle: ctypes.c_void_p | None = handle
-
-    @property
-    def is_open(self) -> bool:
-        return self._handle is not None
 
     def read(self, prompt: Prompt) -> None:
         """Raises KernelError, ValueError for arrays of other sizes: the kernel believes what it is told."""
@@ -99,28 +88,7 @@ class Reader:
                 ctypes.cast(_addresses(prompt.tables[:, kind]), ctypes.c_void_p) for kind in range(2)
             )
         reading.logits = _address(prompt.logits)
-        code = self._library.voiced_reader_read(self._handle, ctypes.byref(reading))
-        if code:
-            raise KernelError(code)
-
-    def close(self) -> None:
-        """Idempotent."""
-        if self._handle is not None:
-            self._library.voiced_reader_close(self._handle)
-        self._handle = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
-
-
-def _with_types(found: ctypes.CDLL) -> ctypes.CDLL:
-    pointer = ctypes.c_void_p
-    found.voiced_reader_open.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, pointer]
-    found.voiced_reader_read.argtypes = [pointer, pointer]
-    found.voiced_reader_close.argtypes = [pointer]
-    found.voiced_reader_close.restype = None
-    return found
+        self._compute(ctypes.byref(reading))
 
 
 def _expect(array: NDArray[Any] | None, kind: type, sizes: tuple[int, ...]) -> None:

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.contracts import Session
-from appliance.errors import Unavailable
-
-from .library import KernelError
+from .kernel_session import KernelSession
 from .reader import MOST_ROWS, Prompt, Reader
 
 Arrays = Mapping[str, NDArray[Any]]
 Table = NDArray[Any]
 
 
-class _Reading(Session):
-    """What both have in common: one caller after the other, and none after the end."""
-
+class _Reading(KernelSession):
     def __init__(self, reader: Reader, tables: Mapping[str, Table], backend: str) -> None:
+        super().__init__(reader, backend)
         self._reader = reader
         self._tables = tables
-        self._backend = backend
-        self._turn = threading.Lock()
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Execute once. Raises Unavailable("backend_unavailable") for what cannot be read, ("session_closed")."""
         return {name: np.array(values) for name, values in self.lend(feeds).items()}
 
     def lend(self, feeds: Arrays) -> Arrays:
-        with self._turn:
-            if not self._reader.is_open:
-                raise Unavailable("session_closed", backend=self._backend)
+        with self._turn():
             try:
                 return self._read(feeds)
-            except (KernelError, ValueError, KeyError, IndexError, TypeError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise Unavailable("backend_unavailable", backend=self._backend, reason=reason) from error
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                raise self._refused(f"{type(error).__name__}: {error}") from error
 
     def _read(self, feeds: Arrays) -> Arrays:
         raise NotImplementedError
-
-    def close(self) -> None:
-        with self._turn:
-            self._reader.close()
 
     def _embedded(self, ids: NDArray[Any], words: str, places: str) -> NDArray[np.float32]:
         """ids (n,) -> (n, width). Raises IndexError for ids that the tables do not have."""

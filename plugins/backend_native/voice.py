@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.contracts import Session
-from appliance.errors import Unavailable
-
-from .library import KernelError, given_arrays, library
+from .kernel_session import KernelSession
+from .library import Network, library
 
 MOST_KINDS = 8  # stages, blocks of a stage, convolutions of a block
 MOST_FRAMES = 4096  # in one call
@@ -77,55 +74,31 @@ def is_worthwhile(wanted: str = "") -> bool:
     return level == FASTEST or (level != "" and level == wanted)
 
 
-class Voice:
-    """An open network; its own copy of the weights. One caller at a time."""
+class Voice(Network):
+    """Flow and vocoder."""
+
+    kind, computes = "voice", "speak"
+    takes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
     def __init__(self, shape: VoiceShape, arrays: Sequence[NDArray[Any]], threads: int, wanted: str = "") -> None:
         """`arrays` in the order of `voice_arrays.names`. Raises KernelError, OSError."""
-        self._library = library()
-        handle = ctypes.c_void_p()
-        values, threads = _as_struct(shape), max(1, min(threads, 64))
-        code = self._library.voiced_voice_open(
-            ctypes.byref(values), given_arrays(arrays), len(arrays), threads, wanted.encode(), ctypes.byref(handle)
-        )
-        if code:
-            raise KernelError(code)
-        self._handle: ctypes.c_void_p | None = handle
-
-    @property
-    def is_open(self) -> bool:
-        return self._handle is not None
+        super().__init__(_as_struct(shape), arrays, threads, wanted)
 
     def speak(self, latent: NDArray[np.float32], timbre: NDArray[np.float32], sound: NDArray[np.float32]) -> None:
         """latent (channels, frames), timbre (t,) -> sound (samples,). Raises KernelError."""
-        pointers = (ctypes.c_void_p(array.ctypes.data) for array in (latent, timbre, sound))
-        first, *rest = pointers
-        code = self._library.voiced_voice_speak(self._handle, first, latent.shape[1], *rest)
-        if code:
-            raise KernelError(code)
-
-    def close(self) -> None:
-        """Idempotent."""
-        if self._handle is not None:
-            self._library.voiced_voice_close(self._handle)
-        self._handle = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
+        self._compute(latent.ctypes.data, latent.shape[1], timbre.ctypes.data, sound.ctypes.data)
 
 
-class VoiceSession(Session):
+class VoiceSession(KernelSession):
     """Latent frames and a timbre to sound, as many as there are."""
 
     inputs = ("latent", "timbre")
     outputs = ("sound",)
 
     def __init__(self, shape: VoiceShape, voice: Voice, backend: str) -> None:
+        super().__init__(voice, backend)
         self._shape = shape
         self._voice = voice
-        self._backend = backend
-        self._turn = threading.Lock()
 
     @property
     def prepares_lengths(self) -> bool:
@@ -143,18 +116,6 @@ class VoiceSession(Session):
         if not 1 <= frames <= MOST_FRAMES:
             raise self._refused(f"{frames} frames, {MOST_FRAMES} at most")
         sound = np.empty((1, 1, frames * shape.samples_per_frame), np.float32)
-        with self._turn:
-            if not self._voice.is_open:
-                raise Unavailable("session_closed", backend=self._backend)
-            try:
-                self._voice.speak(latent[0], timbre, sound)
-            except KernelError as error:
-                raise self._refused(str(error)) from error
+        with self._turn():
+            self._voice.speak(latent[0], timbre, sound)
         return {"sound": sound}
-
-    def close(self) -> None:
-        with self._turn:
-            self._voice.close()
-
-    def _refused(self, reason: str) -> Unavailable:
-        return Unavailable("backend_unavailable", backend=self._backend, reason=reason)

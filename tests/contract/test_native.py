@@ -31,6 +31,8 @@ from appliance.engine.gpt_sovits.synthetic import fill
 from appliance.engine.gpt_sovits.t2s import TextPrompt, TextToSemantic, TextToSemanticConfig
 from appliance.errors import Corrupt, Unavailable
 
+from .broken_files import stands_broken_files
+
 KNOWN = ("avx512_bf16", "avx512", "avx2", "portable")
 LEVELS = [name for name in KNOWN if library.level(name)]
 ABSENT = [name for name in KNOWN if name not in LEVELS]
@@ -188,22 +190,7 @@ def test_arrays_that_do_not_belong_together_are_refused(files, tmp_path, arrays)
 
 
 def test_a_cut_or_scrambled_file_is_refused_and_never_brings_the_process_down(files, tmp_path):
-    content = files[8].read_bytes()
-    generator = np.random.default_rng(0)
-    header = 8 + int.from_bytes(content[:8], "little")
-    for number in range(60):
-        broken = bytearray(content)
-        if number % 3 == 0:
-            del broken[int(generator.integers(0, len(content))) :]
-        else:  # in what says where the arrays are
-            for at in generator.integers(0, header, 1 + number % 4):
-                broken[at] = int(generator.integers(0, 256))
-        (tmp_path / "a").write_bytes(broken)
-        try:
-            load(tmp_path / "a").close()
-        except (Corrupt, Unavailable):
-            continue
-        assert broken == content or number % 3  # a changed letter may leave a file that means the same
+    stands_broken_files(files[8], tmp_path, lambda found: load(found).close(), 60)
 
 
 def test_the_kernel_itself_refuses_sizes_that_do_not_fit(files):

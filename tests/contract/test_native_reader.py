@@ -30,6 +30,7 @@ from appliance.engine.gpt_sovits.session_decoder import prompt_feeds
 from appliance.engine.gpt_sovits.synthetic import fill
 from appliance.errors import Corrupt, Unavailable
 
+from .broken_files import stands_broken_files
 from .test_native import LEVELS, changed, make_network, prompt
 
 LENGTHS = [(30, 41), (1, 1), (7, 0), (13, 90), (64, 24)]  # phones, speech tokens
@@ -181,21 +182,7 @@ def test_a_file_of_another_network_is_refused(path, bert, tmp_path):
 
 
 def test_a_cut_or_scrambled_file_is_refused_and_never_brings_the_process_down(path, tmp_path):
-    content, generator = path.read_bytes(), np.random.default_rng(0)
-    header = 8 + int.from_bytes(content[:8], "little")
-    for number in range(30):
-        broken = bytearray(content)
-        if number % 3 == 0:
-            del broken[int(generator.integers(0, len(content))) :]
-        else:  # in what says where the arrays are
-            for at in generator.integers(0, header, 1 + number % 4):
-                broken[at] = int(generator.integers(0, 256))
-        (tmp_path / "a").write_bytes(broken)
-        try:
-            load(tmp_path / "a", PROMPT).close()
-        except (Corrupt, Unavailable):
-            continue
-        assert broken == content or number % 3  # a changed letter may leave a file that means the same
+    stands_broken_files(path, tmp_path, lambda found: load(found, PROMPT).close(), 30)
 
 
 def test_the_kernel_itself_refuses_sizes_that_do_not_fit(path):

@@ -29,6 +29,8 @@ from appliance.engine.gpt_sovits.generator import Generator, GeneratorSizes
 from appliance.engine.gpt_sovits.voice_arrays import write_voice
 from appliance.errors import Corrupt, Unavailable
 
+from .broken_files import stands_broken_files
+
 LEVELS = [name for name in ("avx512_bf16", "portable") if voice_level(name)]
 TIMBRE = 20
 CLOSE = 0.02  # of the sound's power, as a ratio of roots: bf16 is at 0.01
@@ -199,22 +201,7 @@ def test_arrays_that_do_not_belong_together_are_refused(file, tmp_path, arrays):
 
 
 def test_a_cut_or_scrambled_file_is_refused_and_never_brings_the_process_down(file, tmp_path):
-    content = file.read_bytes()
-    generator = np.random.default_rng(0)
-    header = 8 + int.from_bytes(content[:8], "little")
-    for number in range(40):
-        broken = bytearray(content)
-        if number % 3 == 0:
-            del broken[int(generator.integers(0, len(content))) :]
-        else:  # in what says where the arrays are
-            for at in generator.integers(0, header, 1 + number % 4):
-                broken[at] = int(generator.integers(0, 256))
-        (tmp_path / "a").write_bytes(broken)
-        try:
-            load(tmp_path / "a").close()
-        except (Corrupt, Unavailable):
-            continue
-        assert broken == content or number % 3  # a changed letter may leave a file that means the same
+    stands_broken_files(file, tmp_path, lambda found: load(found).close(), 40)
 
 
 def test_the_kernel_itself_refuses_sizes_that_do_not_fit(file):

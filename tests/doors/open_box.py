@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -154,6 +155,19 @@ async def open_box(state_dir: Path, **settings: object):
         await stack.enter_async_context(client)
         await pool.warm()
         yield OpenBox(url, services, client)
+
+
+def served(box: OpenBox) -> int:
+    """Clauses that the engine has made so far."""
+    return box.services.pool.state()[0]["served"]
+
+
+async def settled(box: OpenBox) -> int:
+    """As `served`, once the engine makes no more."""
+    last = -1
+    while last != (last := served(box)):
+        await asyncio.sleep(0.5)
+    return last
 
 
 def wav(samples: np.ndarray, rate: int = 24_000) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import numpy as np
 import pytest
-from open_box import TOKEN, open_box
+from open_box import TOKEN, open_box, served, settled
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 START = {"type": "start", "speaker": "sine-440"}
@@ -206,23 +206,14 @@ def small_receiver(address) -> socket.socket:
 
 
 async def test_a_listener_that_does_not_read_holds_the_engine_back_and_loses_nothing(box):
-    def served() -> int:
-        return box.services.pool.state()[0]["served"]
-
-    async def settled() -> int:
-        last = -1
-        while last != (last := served()):
-            await asyncio.sleep(0.5)
-        return last
-
-    begun = served()
+    begun = served(box)
     connector = aiohttp.TCPConnector(socket_factory=small_receiver)
     async with aiohttp.ClientSession(box.url, connector=connector) as client, client.ws_connect("/v1/stream") as ws:
         line = Line(ws)
         await line.say({**START, "speed": 0.5}, *[text(f"{number} words " * 90 + ". ") for number in range(5)], END)
-        held = await settled() - begun
+        held = await settled(box) - begun
         heard = await line.hear_until("done")
-    assert held < 0.9 * (served() - begun)
+    assert held < 0.9 * (served(box) - begun)
     assert len(sound_of(heard)) / 24_000 == pytest.approx(heard[-1]["duration_s"], abs=0.01)
 
 

@@ -7,6 +7,7 @@ import random
 import socket
 
 import pytest
+from open_box import served, settled
 from wyoming.audio import AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
@@ -69,16 +70,7 @@ async def test_a_client_that_leaves_takes_its_speech_with_it(box):
 
 
 async def test_a_client_that_does_not_read_holds_the_engine_back(box):
-    def served() -> int:
-        return box.services.pool.state()[0]["served"]
-
-    async def settled() -> int:
-        last = -1
-        while last != (last := served()):
-            await asyncio.sleep(0.5)
-        return last
-
-    begun = served()
+    begun = served(box)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
     sock.connect(("127.0.0.1", box.services.wyoming.port))
@@ -86,12 +78,12 @@ async def test_a_client_that_does_not_read_holds_the_engine_back(box):
     assert len(text) < 5_000
     reader, writer = await asyncio.open_connection(sock=sock)
     await async_write_event(Synthesize(text, voice=SINE).event(), writer)
-    held = await settled() - begun
+    held = await settled(box) - begun
     heard = []
     while not heard or not AudioStop.is_type(heard[-1].type):
         heard.append(await async_read_event(reader))
     writer.close()
-    assert held < 0.9 * (served() - begun)
+    assert held < 0.9 * (served(box) - begun)
     assert AudioStop.from_event(heard[-1]).timestamp == pytest.approx(sound_of(heard).duration_s * 1000, abs=1)
 
 

@@ -3,12 +3,11 @@
 #include "errors.h"
 #include "kernel.h"
 #include "memory.h"
+#include "opening.h"
 #include "panels.h"
 #include "team.h"
 
 #include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
 namespace native {
@@ -253,18 +252,8 @@ extern "C" {
 
 int voiced_s1_open(const native::Shape* shape, const native::Array* arrays, int count, int threads,
                    const char* level_name, void** handle) {
-    const native::Level* level = native::level_named(level_name);
-    if (!level) return native::NO_LEVEL;
-    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0)
-        return native::BAD_SHAPE;
-    try {
-        auto decoder = std::make_unique<native::Decoder>(*shape, *level, threads);
-        const native::Error error = decoder->open(arrays, count);
-        if (error == native::OK) *handle = decoder.release();
-        return error;
-    } catch (const std::bad_alloc&) {
-        return native::NO_MEMORY;
-    }
+    const auto level = native::level_named(level_name);
+    return native::open_network<native::Decoder>(*shape, native::is_possible(*shape), level, arrays, count, threads, handle);
 }
 
 // tokens, positions (rows,), past (rows,) rows that each answer has; keys and values one pointer per layer to

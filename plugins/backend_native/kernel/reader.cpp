@@ -4,13 +4,12 @@
 #include "errors.h"
 #include "kernel.h"
 #include "memory.h"
+#include "opening.h"
 #include "panels.h"
 #include "team.h"
 
 #include <cmath>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
 namespace native {
@@ -394,18 +393,8 @@ extern "C" {
 
 int voiced_reader_open(const native::ReaderShape* shape, const native::Array* arrays, int count, int threads,
                        const char* level_name, void** handle) {
-    const native::Level* level = native::level_named(level_name);
-    if (!level) return native::NO_LEVEL;
-    if (!native::is_possible(*shape) || threads < 1 || threads > native::MOST_THREADS || count < 0)
-        return native::BAD_SHAPE;
-    try {
-        auto reader = std::make_unique<native::Reader>(*shape, *level, threads);
-        const native::Error error = reader->open(arrays, count);
-        if (error == native::OK) *handle = reader.release();
-        return error;
-    } catch (const std::bad_alloc&) {
-        return native::NO_MEMORY;
-    }
+    const auto level = native::level_named(level_name);
+    return native::open_network<native::Reader>(*shape, native::is_possible(*shape), level, arrays, count, threads, handle);
 }
 
 int voiced_reader_read(void* handle, const native::Reading* reading) {

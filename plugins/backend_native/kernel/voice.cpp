@@ -3,13 +3,13 @@
 #include "errors.h"
 #include "kernel.h"
 #include "memory.h"
+#include "opening.h"
 #include "team.h"
 #include "voice.h"
 #include "voice_network.h"
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <vector>
 
@@ -355,17 +355,8 @@ const char* voiced_voice_level(const char* wanted) {
 
 int voiced_voice_open(const native::VoiceShape* shape, const native::Array* arrays, int count, int threads,
                       const char* level_name, void** handle) {
-    const native::VoiceLevel* level = native::voice_level_named(level_name);
-    if (!level) return native::NO_LEVEL;
-    if (!shape->is_possible() || threads < 1 || threads > native::MOST_THREADS || count < 0) return native::BAD_SHAPE;
-    try {
-        auto voice = std::make_unique<native::Voice>(*shape, *level, threads);
-        const native::Error error = voice->open(arrays, count);
-        if (error == native::OK) *handle = voice.release();
-        return error;
-    } catch (const std::bad_alloc&) {
-        return native::NO_MEMORY;
-    }
+    const auto level = native::voice_level_named(level_name);
+    return native::open_network<native::Voice>(*shape, shape->is_possible(), level, arrays, count, threads, handle);
 }
 
 // latent (channels, frames), timbre (timbre,), sound (frames * samples of a frame,).
