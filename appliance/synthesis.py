@@ -232,6 +232,7 @@ class Synthesis:
 
     async def forget(self, tenant: str, voice: str | None = None) -> None:
         """Nothing that a voice (or any of the tenant) has said is kept: its consent ended, or the voice itself."""
+        self._pool.forget_voices()
         await self.cache.forget(tenant, voice)
 
     async def withdraw(self, tenant: str, ended: Mapping[str, frozenset[str]]) -> None:

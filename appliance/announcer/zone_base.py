@@ -22,12 +22,13 @@ class ZoneBase:
         self._settings = settings
         self._sink = outlet
         self._volume = settings.own_volume
+        self._turning: asyncio.Task[None] | None = None  # held, or it may vanish before it has run
 
     def observe(self, local: datetime) -> None:
         """Follow the time of day."""
         volume = value_at(local.time(), self._settings.volume_by_time, self._volume)
         if volume != self._sink.state.volume:
-            asyncio.create_task(self._sink.set_volume(volume), name=f"volume {self.name}")  # noqa: RUF006 - short, seldom
+            self._turning = asyncio.create_task(self._sink.set_volume(volume), name=f"volume {self.name}")
 
     def is_quiet(self, local: datetime) -> bool:
         """Whether only emergencies may be heard. The box of a zone elsewhere has quiet hours of its own, too."""

@@ -135,6 +135,10 @@ class Crew:
         for key in list(self._voices)[:-VOICES_READY]:
             del self._voices[key]
 
+    def forget_voices(self) -> None:
+        """Make none ready in processes to come but those that speak from now on."""
+        self._voices.clear()
+
     async def _make_ready(self, seat: _Seat, voice: JsonDict) -> None:
         if seat.link is not None:
             number = next(self._numbers)

@@ -97,6 +97,10 @@ class WorkerPool:
         """Have the speakers make this voice ready, beside what they do; see `Engine.prepare`. Returns at once."""
         await self._speakers.prepare(voice_as_json(voice))
 
+    def forget_voices(self) -> None:
+        """No voice that spoke until now is made ready again in a process that replaces another."""
+        self._speakers.forget_voices()
+
     async def check(self, path: Path) -> QualityReport:
         """Measure a recording. Raises what reading it raised (InvalidInput, TooLarge, …)."""
         done = await self._listen({"op": "check", "path": str(path)})

@@ -92,6 +92,16 @@ async def test_voices_are_made_ready_before_they_are_asked_for_also_in_a_process
     assert {pid for pid, _ in rows[1:]} == following != {first[0][0]}
 
 
+async def test_a_voice_that_is_forgotten_is_not_made_ready_in_a_process_that_follows(tmp_path):
+    async with running(tmp_path) as pool:
+        await pool.warm()
+        await pool.prepare(task("", hz=220).voice)
+        await made_ready(tmp_path, 1)
+        pool.forget_voices()
+        await spoken(pool, task("crash once", hz=330))
+        assert [pitch for _, pitch in await made_ready(tmp_path, 2)] == ["220", "330"]
+
+
 async def test_a_voice_that_kills_its_process_while_it_is_made_ready_is_left_alone(tmp_path):
     async with running(tmp_path) as pool:
         await pool.warm()
